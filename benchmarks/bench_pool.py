@@ -1,0 +1,108 @@
+"""Global retrieval against bare faiss on the same vectors.
+
+    python benchmarks/bench_pool.py --n 20000           (seconds)
+    python benchmarks/bench_pool.py                     (100,000 x 100,000 x 256: minutes)
+
+Both sides search the 50 best of n candidates for n queries with all cores. Bare faiss is ``IndexFlatIP``: add, then
+search. Ours is ``retrieve_pool``, with everything it does besides: checks, exclusions, exact order, certification, the
+table and its metrics. Rounds alternate in order, so that a machine that gets warm or busy does so for both.
+Prints JSON; ``ratio`` is the median of the rounds' ratios. The target is 1.15 at the full size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+
+
+def unit_vectors(n: int, dim: int, seed: int):
+    import numpy as np
+
+    vectors = np.random.default_rng(seed).standard_normal((n, dim), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
+
+
+def run_ours(embeddings, queries, k: int):
+    import numpy as np
+
+    from unime_kedro.mining.retrieval import retrieve_pool
+
+    n = queries.height
+    started = time.perf_counter()
+    result = retrieve_pool(embeddings, queries, np.arange(n, 2 * n), k=k)
+    return time.perf_counter() - started, result
+
+
+def run_faiss(embeddings, n: int, k: int):
+    import faiss
+
+    started = time.perf_counter()
+    index = faiss.IndexFlatIP(embeddings.shape[1])
+    index.add(embeddings[n:])
+    similarity, position = index.search(embeddings[:n], k)
+    return time.perf_counter() - started, similarity, position
+
+
+def agreement(frame, similarity, position, n: int, k: int) -> dict:
+    """Compare where no positive was excluded: the same similarities, and the same items but for near-ties."""
+    import numpy as np
+
+    comparable = ~(position == np.arange(n)[:, None]).any(axis=1)
+    ours = frame["item_id"].to_numpy().reshape(n, k)[comparable] - n
+    difference = np.abs(frame["similarity"].to_numpy().reshape(n, k) - similarity)[comparable]
+    return {
+        "queries_compared": int(comparable.sum()),
+        "largest_similarity_difference": float(difference.max()),
+        "same_item_share": float((ours == position[comparable]).mean()),
+        "agree": bool(difference.max() < 1e-5 and (ours == position[comparable]).mean() > 0.999),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--n", type=int, default=100_000, help="queries, and candidates")
+    parser.add_argument("--dim", type=int, default=256)
+    parser.add_argument("--k", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=2)
+    options = parser.parse_args()
+
+    import faiss
+    import numpy as np
+    import polars as pl
+
+    n, k = options.n, options.k
+    embeddings = unit_vectors(2 * n, options.dim, seed=1)
+    ids = np.arange(n)
+    queries = pl.DataFrame({"query_id": ids, "item_id": ids, "positive_item_id": n + ids})
+    run_ours(embeddings[: 2 * 64], queries[:64].with_columns(pl.col("positive_item_id") - n + 64), k)  # loads libraries
+    ours, bare = [], []
+    for turn in range(options.rounds):
+        for side in ("ours", "faiss") if turn % 2 == 0 else ("faiss", "ours"):
+            if side == "ours":
+                seconds, result = run_ours(embeddings, queries, k)
+                ours.append(seconds)
+            else:
+                seconds, similarity, position = run_faiss(embeddings, n, k)
+                bare.append(seconds)
+    report = {
+        "n": n,
+        "dim": options.dim,
+        "k": k,
+        "cores": os.cpu_count(),
+        "faiss": faiss.__version__,
+        "seconds_ours": [round(value, 2) for value in ours],
+        "seconds_faiss": [round(value, 2) for value in bare],
+        "ratio": round(statistics.median(a / b for a, b in zip(ours, bare, strict=True)), 3),
+        **agreement(result.frame, similarity, position, n, k),
+    }
+    print(json.dumps(report, indent=2))
+    if not report["agree"]:
+        raise SystemExit("the two do not agree")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""Command lines: Kedro's own ``run`` with readable errors, and ``unime`` for what is not a pipeline.
+
+Kedro looks here for a click group ``cli``, whose commands win over its own, and for ``run``. Both are made when they
+are asked for, so that ``unime`` starts without Kedro.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unime_kedro import __version__
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+# ------------------------------------------------------------------------------------------------ kedro run
+
+
+class _KedroCommands(click.Group):
+    """The commands of this project that replace Kedro's."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return ["run"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, made when it is first asked for."""
+        return run_command() if cmd_name == "run" else None
+
+
+cli = _KedroCommands(name="kedro")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "run":  # what Kedro calls when the project is run as a package
+        return run_command()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@functools.cache
+def run_command() -> click.Command:
+    """Return Kedro's ``run`` with all its options, its work wrapped by :func:`guarded`."""
+    from kedro.framework.cli.project import run as kedro_run
+
+    command: click.Command = copy.copy(kedro_run)
+    assert command.callback is not None
+    command.callback = guarded(command.callback)
+    return command
+
+
+class RunFailed(click.ClickException):
+    """An error whose message is all a user needs."""
+
+    def show(self, file: Any = None) -> None:
+        """Print the message to the error stream."""
+        click.secho("Error: ", fg="red", bold=True, nl=False, err=True, file=file)
+        click.echo(self.message, err=True, file=file)
+
+
+def guarded(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap the work of ``kedro run``: readable errors, and runs that are interrupted end as KILLED.
+
+    Args:
+        callback: Kedro's function behind the command.
+
+    Returns:
+        A function with the same options. ``--pipeline=x`` is passed on as ``--pipelines=x``: Kedro 1.7 prints a
+        warning for the former, which our documents use because it reads better for one pipeline.
+    """
+
+    @functools.wraps(callback)
+    def run(**options: Any) -> Any:
+        if options.get("pipeline") and not options.get("pipelines"):
+            options |= {"pipeline": None, "pipelines": [options["pipeline"]]}
+        _configure_logging()
+        try:
+            with _sigterm_interrupts():
+                return callback(**options)
+        except (KeyboardInterrupt, _Terminated) as stop:
+            _tracking("interrupted", "SIGTERM" if isinstance(stop, _Terminated) else "interrupted from the keyboard")
+            click.echo("Interrupted. What was saved before stays; the same command starts again.", err=True)
+            sys.exit(143 if isinstance(stop, _Terminated) else 130)
+        except Exception as error:
+            _tracking("failed", error)
+            if (failure := _readable(error)) is None:
+                raise
+            raise failure from error
+
+    return run
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM; a KeyboardInterrupt, so that whatever cleans up after Ctrl-C does so now too."""
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM (``kill``, a batch system's time limit) interrupt like Ctrl-C instead of ending the process."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _configure_logging() -> None:
+    from unime_kedro.logs import configure_logging
+    from unime_kedro.paths import project_root
+
+    configure_logging(project_root())
+
+
+def _tracking(method: str, *arguments: Any) -> None:
+    """End the tracked run, if one is open: Kedro's hooks are not called for every way in which a run can end."""
+    from unime_kedro.tracking.hook import TrackingHook
+
+    for hook in _hooks():
+        if isinstance(hook, TrackingHook):
+            getattr(hook, method)(*arguments)
+
+
+def _readable(error: Exception) -> RunFailed | None:
+    """Return the short form of an error, its traceback put away in a file; None for one that must be seen whole."""
+    from unime_kedro.failures import message_of, write_traceback
+    from unime_kedro.paths import resolve
+    from unime_kedro.tracking.provenance import command_line
+
+    message = message_of(error)
+    if message is None:
+        return None
+    folder = next((hook.reporting for hook in _hooks() if getattr(hook, "reporting", None)), None)
+    file = write_traceback(error, folder or resolve("data/08_reporting"), command_line())
+    return RunFailed(f"{message}\n(traceback: {file})" if file else message)
+
+
+def _hooks() -> tuple[Any, ...]:
+    from kedro.framework.project import settings
+
+    try:
+        return tuple(settings.HOOKS)
+    except Exception:  # settings that cannot be imported are themselves the error to report
+        return ()
+
+
+# ------------------------------------------------------------------------------------------------ unime
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "--version", "-V", prog_name="unime-kedro")
+def main() -> None:
+    """Tools around the pipelines of unime-kedro. Pipelines themselves are run with `kedro run`."""
+
+
+@main.command("import-release")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder that receives the tables; without it the file is only checked.",
+)
+def import_release_command(file: Path, out: Path | None) -> None:
+    """Read a file of mined negatives in the format of the UniME-V2 release, and check it.
+
+    Rows that break the paper's own rule are counted and shown, they are no error.
+    """
+    from unime_kedro.errors import UnimeError
+    from unime_kedro.io.release import format_import_report, import_release, write_imported
+
+    try:
+        imported = import_release(file)
+        click.echo(format_import_report(imported))
+        if out is not None:
+            write_imported(imported, out)
+            click.echo(f"tables written to {out}")
+    except UnimeError as error:
+        raise RunFailed(str(error)) from error

@@ -1,0 +1,120 @@
+"""Hooks of the project: parameters are checked before a run, and what it did is said after it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kedro.framework.hooks import hook_impl
+
+from unime_kedro.config import check_parameters, data_root
+from unime_kedro.tracking.hook import pipeline_label
+from unime_kedro.tracking.metrics import SUFFIX
+
+if TYPE_CHECKING:
+    from kedro.framework.context import KedroContext
+    from kedro.io import CatalogProtocol
+    from kedro.pipeline import Pipeline
+
+    from unime_kedro.tracking.hook import TrackingHook
+
+#: folder of reports below the data root
+REPORTING = "08_reporting"
+
+
+class ParameterCheckHook:
+    """Stops a run before it begins when any parameter, of whatever pipeline, is wrong.
+
+    Attributes:
+        reporting: The folder of reports, known from the moment the configuration is read.
+    """
+
+    def __init__(self) -> None:
+        self.reporting: Path | None = None
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: KedroContext) -> None:
+        """Check all parameters."""
+        from kedro.config import MissingConfigException
+
+        loader = context.config_loader
+        self.reporting = data_root(loader, context.project_path) / REPORTING
+        try:
+            raw = loader["parameters"]
+        except MissingConfigException:
+            raw = {}
+        check_parameters(raw, loader.conf_source, context.env, loader.runtime_params)
+        # Kedro asks for them again a moment later; reading and resolving the files twice would cost .1 s
+        loader["parameters"] = raw
+
+
+class SummaryHook:
+    """Prints what was mined and where to look, after a run that mined something."""
+
+    def __init__(self, tracking: TrackingHook | None = None) -> None:
+        self._tracking = tracking
+        self._reporting = Path()
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Remember where reports go."""
+        self._reporting = data_root(context.config_loader, context.project_path) / REPORTING
+
+    @hook_impl
+    def before_pipeline_run(self) -> None:
+        """Start counting."""
+        self._metrics: dict[str, dict[str, Any]] = {}
+        self._saved: set[str] = set()
+        self._start, self._clock = time.time(), time.monotonic()
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+        """Keep the metrics of nodes that ran."""
+        self._saved.add(dataset_name)
+        if dataset_name.endswith(SUFFIX) and isinstance(data, dict):
+            self._metrics[dataset_name.removesuffix(SUFFIX)] = data
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Print the summary."""
+        from unime_kedro.summary import STAGES, place_lines, result_lines
+
+        seconds = time.monotonic() - self._clock
+        if not any(stage in self._metrics for stage in STAGES):
+            return
+        title = f"{pipeline_label(run_params)}: done in {seconds:,.1f} s"
+        _print([title, *result_lines(self._metrics), *place_lines(self._places())])
+
+    def _places(self) -> dict[str, str | Path | None]:
+        gallery = self._reporting / "gallery.html"
+        run = self._tracking.last if self._tracking else None
+        return {
+            "gallery": gallery if "gallery" in self._saved and gallery.is_file() else None,
+            "Data Docs": self._data_docs(),
+            "MLflow": f"make ui, then run {run.name} ({run.run_id})" if run else None,
+        }
+
+    def _data_docs(self) -> Path | None:
+        """Return the Data Docs' first page if this run wrote it."""
+        page = data_docs_index(self._reporting)
+        return page if page.is_file() and page.stat().st_mtime >= self._start else None
+
+
+def data_docs_index(reporting: Path) -> Path:
+    """Return where the first page of the Data Docs lies, whether or not it exists."""
+    return reporting / "data_docs" / "index.html"
+
+
+def _print(lines: list[str]) -> None:
+    """Print lines, the first one bold on a terminal; never wrapped, so that paths stay whole."""
+    if not sys.stdout.isatty():
+        print("\n".join(lines), flush=True)
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console.print(lines[0], style="bold green")
+    for line in lines[1:]:
+        console.print(line)

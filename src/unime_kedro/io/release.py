@@ -1,0 +1,238 @@
+"""The row format of the authors' release (GaryGuTC/UniME-v2), written for their trainer and read into our tables.
+
+One JSON array, one object per query: ``query_text``, ``query_image`` (relative path or ""), ``pos_text``,
+``pos_image``, ``query_pos_scores`` (the judge's score of the positive), ``hard_negatives`` (list of [text, image
+path]), ``hard_negatives_scores`` (list of the same length).
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from unime_kedro.io.atomic import save_parquet
+from unime_kedro.io.mmeb import MMEB_META_TASKS
+from unime_kedro.io.release_rows import read_rows
+from unime_kedro.mining.images import hash_bytes, read_images
+from unime_kedro.mining.items import number_items
+
+log = logging.getLogger(__name__)
+
+#: beta of the paper: a negative scored above the positive's score minus this counts as a false negative
+BETA = 0.01
+#: score of a negative that was drawn at random, because the query had no candidate left
+FALLBACK_SCORE = 1.0
+ORIGINS = ("sampled", "duplicate", "fallback")
+
+
+class Imported(NamedTuple):
+    """A release file as tables.
+
+    Attributes:
+        items: item_id, text, image, content_key, modality, as :func:`unime_kedro.mining.items.build_items` makes them.
+        queries: query_id (the row of the file, from 0), dataset, meta_task, item_id, positive_item_id.
+        negatives: query_id, slot, item_id, score, origin ("fallback" where all scores of the row are exactly 1,
+            "duplicate" for content that stands earlier in the row, else "sampled").
+        violations: query_id, slot, score, threshold (float64, as in the file): negatives above the paper's threshold,
+            positive's score - 0.01. Fallback negatives are not among them, their 1.0 is not a judge's score.
+        metrics: Counts, flat.
+    """
+
+    items: pl.DataFrame
+    queries: pl.DataFrame
+    negatives: pl.DataFrame
+    violations: pl.DataFrame
+    metrics: dict[str, float]
+
+
+def export_release(
+    negatives: pl.DataFrame, queries: pl.DataFrame, items: pl.DataFrame, judge_scores: pl.DataFrame
+) -> list[dict[str, Any]]:
+    """Put mined negatives into the release's rows.
+
+    Args:
+        negatives: query_id, slot, item_id, score.
+        queries: query_id, item_id, positive_item_id.
+        items: item_id, text, image.
+        judge_scores: query_id, is_positive, score; the positives' rows are used.
+
+    Returns:
+        One row per query in order of query_id, negatives in order of slot. Queries without negatives, or whose
+        positive has no finite score, are left out (a logged warning counts them): the format has no room for them.
+        The [text, image] lists of an item are one and the same object wherever it occurs, which keeps the rows of
+        the paper's 662,000 queries small; do not modify them.
+    """
+    positive = judge_scores.filter(pl.col("is_positive") & pl.col("score").is_finite())
+    positive = positive.select("query_id", positive_score="score")
+    mined = negatives.sort("query_id", "slot").group_by("query_id", maintain_order=True).agg("item_id", "score")
+    rows = (
+        queries.select("query_id", "positive_item_id", query_item_id="item_id")
+        .join(positive, on="query_id")
+        .join(mined, on="query_id")
+        .sort("query_id")
+    )
+    if left_out := len(queries) - len(rows):
+        log.warning("%d queries have no negatives or no scored positive and are not exported", left_out)
+    side = {item: [text, image] for item, text, image in items.select("item_id", "text", "image").iter_rows()}
+    columns = ("query_item_id", "positive_item_id", "positive_score", "item_id", "score")
+    return [
+        {
+            "query_text": side[query][0],
+            "query_image": side[query][1],
+            "pos_text": side[target][0],
+            "pos_image": side[target][1],
+            "query_pos_scores": score,
+            "hard_negatives": [side[item] for item in members],
+            "hard_negatives_scores": scores,
+        }
+        for query, target, score, members, scores in rows.select(columns).iter_rows()
+    ]
+
+
+def import_release(path: str | Path, image_root: str | Path | None = None) -> Imported:
+    """Read a file in the release's format.
+
+    Args:
+        path: The JSON file.
+        image_root: Folder that the file's image paths are relative to, if the images are at hand.
+
+    Returns:
+        The tables. Content keys are made of text and image bytes, as everywhere, for images found under
+        ``image_root``; for the others, of text and image *path*: the keys then differ from those of the same images
+        read from disk, and two names of one picture count as two.
+
+    Raises:
+        DataError: When the file is missing, is not JSON or a row is not of the format; names file, row, key and what
+            was expected. Rows that break the paper's false-negative rule are no error: see ``violations``.
+    """
+    rows = read_rows(Path(path))
+    sides = _sides(rows)
+    hashes, read = _image_hashes(sides["image"], image_root)
+    sides = sides.join(hashes, on="image", how="left", maintain_order="left")
+    items, sides = number_items(sides.with_columns(pl.col("image_hash").fill_null("")))
+    negatives = _negatives(sides.filter(pl.col("position") >= 2))
+    violations = negatives.filter((pl.col("origin") != "fallback") & (pl.col("score") > pl.col("threshold")))
+    violations = violations.select("query_id", "slot", "score", "threshold")
+    negatives = negatives.select("query_id", "slot", "item_id", pl.col("score").cast(pl.Float32), "origin")
+    queries = _queries(sides)
+    metrics = _metrics(queries, items, negatives, violations) | {"images": len(hashes), "images_read": read}
+    return Imported(items, queries, negatives, violations, metrics)
+
+
+def _sides(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """Return query_id, position (query 0, positive 1, negatives from 2), text, image, score, positive_score."""
+    table = pl.DataFrame(
+        {
+            "query_id": range(len(rows)),
+            "text": [
+                [row["query_text"], row["pos_text"], *(text for text, _ in row["hard_negatives"])] for row in rows
+            ],
+            "image": [[row["query_image"], row["pos_image"], *(i for _, i in row["hard_negatives"])] for row in rows],
+            "score": [[None, None, *row["hard_negatives_scores"]] for row in rows],
+            "positive_score": [row["query_pos_scores"] for row in rows],
+        },
+        schema={
+            "query_id": pl.Int64,
+            "text": pl.List(pl.String),
+            "image": pl.List(pl.String),
+            "score": pl.List(pl.Float64),
+            "positive_score": pl.Float64,
+        },
+        strict=False,  # scores may be integers in JSON
+    )
+    table = table.with_columns(position=pl.int_ranges(pl.col("text").list.len()))
+    return table.explode("position", "text", "image", "score")
+
+
+def _image_hashes(images: pl.Series, image_root: str | Path | None) -> tuple[pl.DataFrame, int]:
+    """Return (image, image_hash) of every distinct image, and how many of them were read from the disk."""
+    paths = images.filter(images != "").unique().sort().to_list()
+    found: dict[str, str] = {}
+    if image_root is not None:
+        facts = read_images(image_root, paths, "header")
+        found = {fact.path: fact.content_hash for fact in facts if not fact.problem}
+    hashes = [found.get(path) or hash_bytes(b"path:", path.encode()) for path in paths]
+    return pl.DataFrame(
+        {"image": paths, "image_hash": hashes}, schema=dict.fromkeys(("image", "image_hash"), pl.String)
+    ), len(found)
+
+
+def _negatives(sides: pl.DataFrame) -> pl.DataFrame:
+    """Return query_id, slot, item_id, score, origin, threshold."""
+    fallback = (pl.col("score") == FALLBACK_SCORE).all().over("query_id")
+    repeated = ~pl.struct("query_id", "item_id").is_first_distinct()
+    origin = (
+        pl.when(fallback).then(pl.lit("fallback")).when(repeated).then(pl.lit("duplicate")).otherwise(pl.lit("sampled"))
+    )
+    return sides.with_columns(
+        slot=(pl.col("position") - 2).cast(pl.Int32), origin=origin, threshold=pl.col("positive_score") - BETA
+    )
+
+
+def _queries(sides: pl.DataFrame) -> pl.DataFrame:
+    """Return the queries table; the data set is the folder below ``images/`` of the row's first image."""
+    # images/<data set>/Train/<file>: the release keeps MMEB's image folders
+    folder = pl.col("image").str.extract(r"^(?:\./)?images/([^/]+)/", 1)
+    origin = sides.select("query_id", dataset=folder).drop_nulls().unique("query_id", keep="first", maintain_order=True)
+    positive = sides.filter(pl.col("position") == 1).select("query_id", positive_item_id="item_id")
+    queries = sides.filter(pl.col("position") == 0).select("query_id", "item_id").join(positive, on="query_id")
+    queries = queries.join(origin, on="query_id", how="left").sort("query_id")
+    meta_task = pl.col("dataset").replace_strict(MMEB_META_TASKS, default="unknown", return_dtype=pl.String)
+    queries = queries.with_columns(pl.col("dataset").fill_null("unknown"))
+    return queries.with_columns(meta_task=meta_task).select(
+        "query_id", "dataset", "meta_task", "item_id", "positive_item_id"
+    )
+
+
+def _metrics(
+    queries: pl.DataFrame, items: pl.DataFrame, negatives: pl.DataFrame, violations: pl.DataFrame
+) -> dict[str, float]:
+    origins = dict(negatives.group_by("origin").len().iter_rows())
+    per_row = queries.join(negatives.group_by("query_id").len(), on="query_id", how="left")["len"].fill_null(0)
+    return {
+        "rows": len(queries),
+        "items": len(items),
+        "negatives": len(negatives),
+        "negatives_per_row_min": int(per_row.to_numpy().min()),
+        "negatives_per_row_max": int(per_row.to_numpy().max()),
+        **{f"origin_{name}": origins.get(name, 0) for name in ORIGINS},
+        "violations": len(violations),
+        "violating_rows": violations["query_id"].n_unique(),
+    }
+
+
+def format_import_report(imported: Imported, limit: int = 10) -> str:
+    """Say in a few lines what was imported, and which negatives break the paper's rule (at most ``limit`` of them)."""
+    m = {name: int(value) for name, value in imported.metrics.items()}
+    low, high = m["negatives_per_row_min"], m["negatives_per_row_max"]
+    lines = [
+        f"{m['rows']:,} rows, {m['negatives']:,} negatives ({low if low == high else f'{low} to {high}'} per row), "
+        f"{m['items']:,} distinct items",
+        "origin: " + ", ".join(f"{m[f'origin_{name}']:,} {name}" for name in ORIGINS),
+        f"images: {m['images']:,} paths, {m['images_read']:,} read from disk; the others are told apart by path",
+    ]
+    rule = f"score > score of the positive - {BETA}"
+    if not m["violations"]:
+        return "\n".join([*lines, f"violations: 0. No negative is a false one by the paper's rule ({rule})."])
+    lines += [
+        f"violations: {m['violations']:,}, in {m['violating_rows']:,} of {m['rows']:,} rows. By the paper's rule these "
+        f"are false negatives ({rule}); they are imported as they are:",
+        f"{'row':>8} {'slot':>5} {'score':>8} {'threshold':>10}",
+    ]
+    shown = imported.violations.head(limit).iter_rows()
+    lines += [f"{row:>8} {slot:>5} {score:>8.4f} {threshold:>10.4f}" for row, slot, score, threshold in shown]
+    more = m["violations"] - limit
+    return "\n".join([*lines, *([f"... and {more:,} more"] if more > 0 else [])])
+
+
+def write_imported(imported: Imported, out_dir: str | Path) -> list[Path]:
+    """Write items, queries, negatives and violations as parquet files, each atomically; returns their paths."""
+    folder = Path(out_dir)
+    paths = []
+    for name in ("items", "queries", "negatives", "violations"):
+        paths.append(folder / f"{name}.parquet")
+        save_parquet(getattr(imported, name), paths[-1])
+    return paths

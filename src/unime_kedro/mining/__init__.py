@@ -1,0 +1,1 @@
+"""Mining of hard negatives: retrieval, judge scores, false-negative filters, sampling. Tables in, tables out."""

@@ -1,0 +1,130 @@
+"""Embed every distinct item once, into an array on disk that survives being interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+
+from unime_kedro.io.atomic import atomic_write
+from unime_kedro.mllm.content import Content
+
+#: items embedded between two records of progress; fixed, so that a resumed run forms the same batches
+CHUNK = 2048
+
+NAME = "embeddings.npy"
+_CARD = "embeddings.json"
+_PARTIAL = "embeddings.npy.partial"
+_PARTIAL_CARD = "embeddings.partial.json"
+
+
+class Embedder(Protocol):
+    """What embedding needs of a model."""
+
+    dimension: int
+    truncated: int
+
+    def embed(self, contents: Sequence[Content]) -> np.ndarray:
+        """Return unit vectors (n, dimension) float32."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything the vectors depend on."""
+
+
+def _identity(items: pl.DataFrame, embedder: Embedder) -> dict[str, Any]:
+    keys = hashlib.sha256("\n".join(items["content_key"].to_list()).encode()).hexdigest()
+    return {**embedder.identity(), "items": keys, "rows": len(items), "dimension": embedder.dimension}
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    """Return a progress card; anything unreadable counts as no progress."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_card(path: Path, card: dict[str, Any]) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(card, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def embed_items(
+    items: pl.DataFrame,
+    image_root: Path,
+    embedder: Embedder,
+    folder: Path,
+    progress: Callable[[str, int, str], Any] | None = None,
+) -> tuple[Path, dict[str, float]]:
+    """Embed all items, in chunks that are kept when the run is killed.
+
+    Args:
+        items: The items table.
+        image_root: Folder that image paths are relative to.
+        embedder: The model.
+        folder: Receives ``embeddings.npy``, (n_items, dimension) float32, row = item_id.
+        progress: ``unime_kedro.progress.progress`` or alike.
+
+    Returns:
+        The array's file, and metrics. Vectors of the same items by the same model are not computed again.
+    """
+    from contextlib import nullcontext
+
+    start = time.perf_counter()
+    items = items.sort("item_id")
+    identity = _identity(items, embedder)
+    target, card = folder / NAME, folder / _CARD
+    if target.is_file() and _read_card(card) == identity:
+        return target, _metrics(len(items), len(items), embedder, time.perf_counter() - start)
+    vectors, done = _open_partial(folder, identity)
+    reused = done
+    texts, images = items["text"].to_list(), items["image"].to_list()
+    with progress("embedding", len(items), "items") if progress else nullcontext() as bar:
+        if bar is not None:
+            bar.skip(done)
+        while done < len(items):
+            stop = min(done + CHUNK, len(items))
+            part = [Content(texts[i], image_root / images[i] if images[i] else None) for i in range(done, stop)]
+            vectors[done:stop] = embedder.embed(part)
+            vectors.flush()
+            _write_card(folder / _PARTIAL_CARD, {"identity": identity, "done": stop})
+            if bar is not None:
+                bar.advance(stop - done)
+            done = stop
+    del vectors
+    # The old card goes first: a crash between these steps must not leave a card beside vectors it does not describe.
+    card.unlink(missing_ok=True)
+    (folder / _PARTIAL).replace(target)
+    _write_card(card, identity)
+    (folder / _PARTIAL_CARD).unlink(missing_ok=True)
+    return target, _metrics(len(items), reused, embedder, time.perf_counter() - start)
+
+
+def _open_partial(folder: Path, identity: dict[str, Any]) -> tuple[np.memmap, int]:
+    """Open the unfinished array of an earlier run if it is of the same items and model, else a new one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, progress = folder / _PARTIAL, _read_card(folder / _PARTIAL_CARD)
+    shape = (identity["rows"], identity["dimension"])
+    if path.is_file() and progress.get("identity") == identity:
+        found = np.lib.format.open_memmap(path, mode="r+")
+        if found.shape == shape and found.dtype == np.float32:
+            return found, int(progress["done"])
+    (folder / _PARTIAL_CARD).unlink(missing_ok=True)
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape), 0
+
+
+def _metrics(rows: int, reused: int, embedder: Embedder, seconds: float) -> dict[str, float]:
+    return {
+        "items": rows,
+        "reused": reused,
+        "truncated": embedder.truncated,
+        "dimension": embedder.dimension,
+        "seconds": seconds,
+        "items_per_second": (rows - reused) / seconds if seconds > 0 else 0.0,
+    }

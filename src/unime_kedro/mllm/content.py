@@ -1,0 +1,40 @@
+"""What models read: words, a picture, or both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Content:
+    """One query or candidate.
+
+    Attributes:
+        text: Words, with ``<|image_1|>`` where the picture goes; may be empty when there is a picture.
+        image: File of the picture, or None.
+    """
+
+    text: str
+    image: Path | None = None
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Which model to load, and how.
+
+    Attributes:
+        model: Hub id, or a folder.
+        revision: Hub revision (commit hash, branch or tag).
+        device: ``auto``, ``cpu`` or ``cuda``.
+        dtype: ``auto`` (float32 on CPU, bfloat16 on GPU), ``float32``, ``bfloat16`` or ``float16``.
+        min_pixels: Smallest picture area in pixels; None for the model's own.
+        max_pixels: Largest picture area in pixels; None for the model's own.
+    """
+
+    model: str
+    revision: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    min_pixels: int | None = None
+    max_pixels: int | None = None

@@ -1,0 +1,308 @@
+"""The judge: does the candidate meet the requirements of the query? Scores from the logits of Yes and No.
+
+*Shared prefix*: instruction and query (with its picture) run once per query into a key-value cache, which all candidates
+of the query then read. The scores are those of the plain forward pass (equal to 1e-4 in float32, tested).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unime_kedro.errors import ModelError
+from unime_kedro.mllm.content import Content
+from unime_kedro.mllm.embedding import right_padded
+from unime_kedro.mllm.features import FeatureStore
+from unime_kedro.mllm.prompts import JUDGE_INSTRUCTION, judge_candidate_part, judge_prompt, judge_query_part
+from unime_kedro.mllm.truncation import fit_text
+
+if TYPE_CHECKING:
+    import torch
+
+    from unime_kedro.mllm.adapters.base import BackboneAdapter, Piece
+
+log = logging.getLogger(__name__)
+
+
+def score(yes_logits: np.ndarray, no_logits: np.ndarray) -> np.ndarray:
+    """Return exp(yes) / (exp(yes) + exp(no)), computed without overflow (UniME-V2, the judge's matching score)."""
+    difference = np.asarray(yes_logits, dtype=np.float64) - np.asarray(no_logits, dtype=np.float64)
+    small = np.exp(-np.abs(difference))
+    return np.where(difference >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """Logits of one query's candidates; where ``errors`` is not empty, the logits are NaN.
+
+    Attributes:
+        yes: (n,) float32.
+        no: (n,) float32.
+        errors: (n,) texts, "" where all went well.
+    """
+
+    yes: np.ndarray
+    no: np.ndarray
+    errors: list[str]
+
+
+@dataclass
+class JudgeCounts:
+    """What was computed: tokens of full prompts, tokens really run, texts cut, retries."""
+
+    prompt_tokens: int = 0
+    run_tokens: int = 0
+    truncated: int = 0
+    retries: int = 0
+
+
+class PrefixJudge:
+    """Scores the candidates of a query.
+
+    Args:
+        adapter: The judge's model.
+        batch_size: Candidates per forward pass; halved by itself when memory runs out.
+        share_prefix: False computes every prompt in full.
+        max_tokens: Longest prompt; query and candidate may each take half of what the instruction leaves.
+        vision_cache_gb: Visual features kept in memory, in GiB.
+        workers: Processes that prepare pictures ahead.
+
+    Raises:
+        ModelError: If Yes or No is not a single token of the model.
+    """
+
+    def __init__(
+        self,
+        adapter: BackboneAdapter,
+        *,
+        batch_size: int,
+        share_prefix: bool = True,
+        max_tokens: int = 4096,
+        vision_cache_gb: float = 2.0,
+        workers: int = 0,
+    ) -> None:
+        self.adapter, self.batch_size, self.share_prefix = adapter, batch_size, share_prefix
+        self.max_tokens = max_tokens
+        self.features = FeatureStore(adapter, vision_cache_gb, workers)
+        self.counts = JudgeCounts()
+        self._weights = adapter.answer_weights(("Yes", "No"))
+        self._head, self._tail = self._chat_ends()
+        self._pieces: dict[Content, Piece] = {}
+        empty = adapter.encode(self._head + judge_query_part(""), None)
+        self._side_limit = (max_tokens - len(empty.ids) - len(adapter.encode(self._tail, None).ids) - 8) // 2
+        if self._side_limit < 1:
+            raise ModelError(f"max_tokens: {max_tokens} leaves no room beside the judge's instruction; raise it.")
+        self._joins_cleanly = True
+
+    def _chat_ends(self) -> tuple[str, str]:
+        """Return what the chat template puts before and behind a user's words."""
+        mark = "\u241fwords\u241f"
+        head, _, tail = self.adapter.chat(mark).partition(mark)
+        return head, tail
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that the scores depend on, besides the contents; the store's key is made of it."""
+        return {
+            "model": self.adapter.fingerprint,
+            "dtype": str(self.adapter.model.dtype),
+            "instruction": hashlib.sha256(JUDGE_INSTRUCTION.encode()).hexdigest()[:16],
+            "chat": [self._head, self._tail],
+            "max_tokens": self.max_tokens,
+            "image_size": json.dumps(getattr(self.adapter.image_processor, "size", None), default=str, sort_keys=True),
+        }
+
+    def metrics(self) -> dict[str, float]:
+        """Return what was computed: share of prompt tokens that sharing saved, pictures encoded, texts cut."""
+        counts = self.counts
+        return {
+            "prompt_tokens": counts.prompt_tokens,
+            "run_tokens": counts.run_tokens,
+            "prefix_reuse_share": 1 - counts.run_tokens / counts.prompt_tokens if counts.prompt_tokens else 0.0,
+            "pictures_encoded": self.features.computed,
+            "pictures_spilled": self.features.spilled,
+            "truncated": counts.truncated,
+            "retries": counts.retries,
+        }
+
+    def expect(self, contents: Sequence[Content]) -> None:
+        """Announce contents in the order in which they will be judged, so that pictures are prepared ahead."""
+        self.features.expect([c.image for c in contents if c.image is not None])
+
+    def judge(self, query: Content, candidates: Sequence[Content]) -> Judgements:
+        """Judge every candidate of one query.
+
+        Running out of memory or a number that is not finite is tried again with fewer candidates at a time; what fails
+        alone becomes an error, not a number.
+
+        Args:
+            query: The query.
+            candidates: What to judge, at least one.
+
+        Returns:
+            Logits in the order of ``candidates``.
+        """
+        import torch
+
+        logits = np.full((len(candidates), 2), np.nan, dtype=np.float32)
+        errors = [""] * len(candidates)
+        with torch.inference_mode():
+            try:
+                head = self._query_piece(query)
+                pieces = [self._candidate_piece(c) for c in candidates]
+            except (ModelError, OSError) as error:
+                return Judgements(logits[:, 0], logits[:, 1], [str(error)] * len(candidates))
+            # longest first: a batch that is too large for the memory is met at once
+            order = sorted(range(len(candidates)), key=lambda i: (-len(pieces[i].ids), i))
+            self._run(query, head, candidates, pieces, order, self.batch_size, logits, errors)
+        return Judgements(logits[:, 0], logits[:, 1], errors)
+
+    def _run(
+        self,
+        query: Content,
+        head: Piece,
+        candidates: Sequence[Content],
+        pieces: list[Piece],
+        order: list[int],
+        size: int,
+        logits: np.ndarray,
+        errors: list[str],
+    ) -> None:
+        """Judge ``order`` in batches of ``size``, what fails again in halves, into ``logits`` and ``errors``."""
+        cache, failed = None, []
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            try:
+                if self.share_prefix and cache is None:
+                    cache = self._prefix(query, head)
+                logits[rows] = self._forward(query, head, candidates, pieces, rows, cache)
+                problem = "the model's logits are not finite"
+            except RuntimeError as error:  # torch.OutOfMemoryError is one
+                problem = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+                if "memory" not in problem.lower():
+                    raise
+                _free_memory()
+            for row in rows:
+                if not np.isfinite(logits[row]).all():
+                    logits[row], errors[row] = np.nan, problem
+                    failed.append(row)
+        if failed and size > 1:
+            self.counts.retries += 1
+            for row in failed:
+                errors[row] = ""
+            self._run(query, head, candidates, pieces, failed, max(1, size // 4), logits, errors)
+
+    def _prefix(self, query: Content, head: Piece) -> Any:
+        """Run instruction and query once; returns the key-value cache."""
+        import torch
+
+        cache = self.adapter.new_cache()
+        ids, positions = torch.from_numpy(head.ids)[None], torch.from_numpy(head.positions)[:, None]
+        features = self.features[query.image] if query.image is not None else None
+        self.adapter.decode(self.adapter.embed_tokens(ids, features), positions, None, cache)
+        self.counts.run_tokens += len(head.ids)
+        return cache
+
+    def _forward(
+        self,
+        query: Content,
+        head: Piece,
+        candidates: Sequence[Content],
+        pieces: list[Piece],
+        rows: list[int],
+        cache: Any,
+    ) -> np.ndarray:
+        """Run one batch of candidates; returns (rows, 2) float32 logits of Yes and No."""
+        import torch
+
+        chosen = [pieces[i] for i in rows]
+        images = [candidates[i].image for i in rows]
+        if cache is None:
+            chosen = [_joined(head, piece) for piece in chosen]
+            images = [image for i in rows for image in (query.image, candidates[i].image)]
+        start = head.span if cache is not None else 0
+        ids, positions, mask = right_padded(chosen, axes=head.positions.shape[0], start=start)
+        found = [self.features[image] for image in images if image is not None]
+        inputs = self.adapter.embed_tokens(ids, torch.cat(found) if found else None)
+        lengths = mask.sum(1)
+        shared = None
+        if cache is not None:
+            shared = self.adapter.expand_cache(cache, len(rows))
+            mask = torch.cat([torch.ones(len(rows), len(head.ids), dtype=mask.dtype), mask], dim=1)
+        hidden = self.adapter.decode(inputs, positions, None if bool(mask.all()) else mask, shared)
+        last = hidden[torch.arange(len(rows)), lengths.to(hidden.device) - 1].float()
+        self.counts.prompt_tokens += sum(len(pieces[i].ids) + len(head.ids) for i in rows)
+        self.counts.run_tokens += int(ids.numel())
+        return (last @ self._weights.to(last.device).T).cpu().numpy()
+
+    def _query_piece(self, query: Content) -> Piece:
+        text, image = self._fit(query)
+        return self.adapter.encode(self._head + judge_query_part(text), image)
+
+    def _candidate_piece(self, candidate: Content) -> Piece:
+        """Tokenize a candidate's part of the prompt, once per candidate."""
+        if candidate not in self._pieces:
+            if len(self._pieces) >= 500_000:
+                self._pieces.clear()
+            text, image = self._fit(candidate)
+            self._pieces[candidate] = self.adapter.encode(judge_candidate_part(text) + self._tail, image)
+        return self._pieces[candidate]
+
+    def _fit(self, content: Content) -> tuple[str, Any]:
+        """Return a content's words, cut if need be, and the size of its picture."""
+        from unime_kedro.mllm.adapters.base import ProcessedImage
+
+        image = None
+        if content.image is not None:
+            grid, n = self.features.grid(content.image)
+            image = ProcessedImage(np.zeros((0, 0), dtype=np.float32), grid, n)
+        text, cut = fit_text(
+            self.adapter,
+            content.text,
+            has_image=image is not None,
+            n_image_tokens=image.n_tokens if image else 0,
+            limit=self._side_limit,
+        )
+        self.counts.truncated += cut
+        return text, image
+
+    def check_tokenization(self, query: str, candidate: str) -> None:
+        """Make sure that both parts of the prompt, tokenized apart, are the tokens of the whole prompt.
+
+        Raises:
+            ModelError: If they are not; the model then needs ``share_prefix: false``.
+        """
+        whole = self.adapter.encode(self._head + judge_prompt(query, candidate) + self._tail, None).ids
+        parts = [
+            self.adapter.encode(self._head + judge_query_part(query), None).ids,
+            self.adapter.encode(judge_candidate_part(candidate) + self._tail, None).ids,
+        ]
+        if not np.array_equal(whole, np.concatenate(parts)):
+            raise ModelError(
+                "this model's tokenizer joins words across the end of the query, so the query cannot be computed once "
+                "for all candidates; set judge.share_prefix: false."
+            )
+
+
+def _joined(head: Piece, tail: Piece) -> Piece:
+    """Put two pieces behind each other."""
+    from unime_kedro.mllm.adapters.base import Piece
+
+    return Piece(
+        np.concatenate([head.ids, tail.ids]),
+        np.concatenate([head.positions, tail.positions + head.span], axis=1),
+        head.span + tail.span,
+        head.n_image_tokens + tail.n_image_tokens,
+    )
+
+
+def _free_memory() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

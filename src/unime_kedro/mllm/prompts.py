@@ -1,0 +1,62 @@
+"""The words put around queries and candidates. Training and inference use these same functions."""
+
+from __future__ import annotations
+
+import re
+
+#: MMEB's placeholder for the (only) picture of a text
+IMAGE_PLACEHOLDER = "<|image_1|>"
+
+#: UniME-V2's instruction to the judge, word for word (paper, section on MLLM-as-a-Judge)
+JUDGE_INSTRUCTION = (
+    "I will provide you with a query and a candidate. Please evaluate whether the candidate meets the requirements of "
+    "the query. If it does, respond with 'Yes'; if it doesn't, respond with 'No'. "
+)
+
+# Words from a data set must not end a turn or open a picture: everything that looks like a control token goes.
+_CONTROL = re.compile(r"<\|(?!image_1\|>)[A-Za-z0-9_]+\|>")
+
+
+def with_placeholder(text: str, has_image: bool) -> str:
+    """Make a text's placeholder agree with whether there is a picture.
+
+    Args:
+        text: Words, possibly with ``<|image_1|>``.
+        has_image: Whether the content has a picture.
+
+    Returns:
+        The text with exactly one placeholder if there is a picture (in front, on its own line, when the text has
+        none; later repetitions are dropped), and with none otherwise. Control tokens such as ``<|im_end|>`` are
+        taken out of the words.
+    """
+    text = _CONTROL.sub("", text)
+    if not has_image:
+        return text.replace(IMAGE_PLACEHOLDER, "")
+    if IMAGE_PLACEHOLDER not in text:
+        return f"{IMAGE_PLACEHOLDER}\n{text}" if text else IMAGE_PLACEHOLDER
+    head, _, tail = text.partition(IMAGE_PLACEHOLDER)
+    return head + IMAGE_PLACEHOLDER + tail.replace(IMAGE_PLACEHOLDER, "")
+
+
+def judge_query_part(query: str) -> str:
+    """Return the part of the judge's prompt that all candidates of a query share.
+
+    It ends behind the comma: the next piece starts with a space and a letter, where every byte-pair tokenizer of the
+    GPT-2 kind starts a new word, so that both parts can be tokenized on their own.
+    """
+    return f"{JUDGE_INSTRUCTION}Query:{query},"
+
+
+def judge_candidate_part(candidate: str) -> str:
+    """Return the part of the judge's prompt that depends on the candidate."""
+    return f" Candidate:{candidate}."
+
+
+def judge_prompt(query: str, candidate: str) -> str:
+    """Return the whole judge's prompt, without the chat template.
+
+    Args:
+        query: The query's text, with ``<|image_1|>`` where its picture goes.
+        candidate: The candidate's text, likewise.
+    """
+    return judge_query_part(query) + judge_candidate_part(candidate)

@@ -1,0 +1,50 @@
+"""Make words fit: what is too long loses words at its end, never a picture and never a piece of the prompt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unime_kedro.errors import ModelError
+from unime_kedro.mllm.prompts import IMAGE_PLACEHOLDER, with_placeholder
+
+if TYPE_CHECKING:
+    from unime_kedro.mllm.adapters.base import BackboneAdapter
+
+
+def fit_text(
+    adapter: BackboneAdapter, text: str, *, has_image: bool, n_image_tokens: int, limit: int
+) -> tuple[str, bool]:
+    """Cut a content's words so that, with its picture, it takes at most ``limit`` tokens.
+
+    Args:
+        adapter: Whose tokenizer counts.
+        text: Words, possibly with ``<|image_1|>``.
+        has_image: Whether there is a picture.
+        n_image_tokens: Visual tokens of the picture.
+        limit: Most tokens of words and picture together.
+
+    Returns:
+        The text with its placeholder in order, and whether words were cut.
+
+    Raises:
+        ModelError: If the picture alone does not fit.
+    """
+    text = with_placeholder(text, has_image)
+    # Cheap and safe: no tokenizer makes more tokens than there are bytes, so short texts need no counting.
+    if len(text.encode()) + n_image_tokens <= limit:
+        return text, False
+    room = limit - n_image_tokens - 2
+    if room < 1:
+        raise ModelError(
+            f"a picture of {n_image_tokens} visual tokens does not fit into the {limit} tokens that one content may "
+            "take; raise max_tokens or lower max_pixels."
+        )
+    words = text.replace(IMAGE_PLACEHOLDER, "")
+    offsets = adapter.tokenizer(words, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    if len(offsets) <= room:
+        return text, False
+    kept = words[: offsets[room - 1][1]]
+    at = text.find(IMAGE_PLACEHOLDER)
+    if has_image:
+        kept = kept[:at] + IMAGE_PLACEHOLDER + kept[at:]
+    return kept, True

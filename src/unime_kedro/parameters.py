@@ -1,0 +1,125 @@
+"""Typed parameters of every pipeline.
+
+One model per top-level key of ``conf/*/parameters/*.yml``. Unknown keys, wrong types and values out of range are
+errors before anything runs (see :mod:`unime_kedro.config`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Parameters(BaseModel):
+    """Base: no unknown keys, no silent conversions of type, immutable, ``model_*`` names allowed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+class DemoParameters(Parameters):
+    """How mini-MMEB, the embedded corpus, is made."""
+
+    root: str = Field(description="folder that receives the corpus, relative to the project root")
+    seed: int = Field(ge=0)
+    train_pairs: dict[str, int] = Field(description="data set -> number of training pairs")
+    eval_queries: dict[str, int] = Field(description="data set -> number of evaluation queries")
+    eval_candidates: int = Field(ge=2, le=1000)
+
+
+class IngestParameters(Parameters):
+    """Where raw pairs are read from, and how strictly."""
+
+    root: str = Field(description="folder of MMEB-train layout: <data set>/<split>-*.parquet")
+    image_root: str = Field(description="folder that image paths are relative to")
+    split: str = Field(min_length=1, description="which files of a data set: <split>-*.parquet")
+    datasets: list[str] | None = Field(description="data sets to read, null for all")
+    meta_tasks: dict[str, str] = Field(description="meta-task of data sets that are not MMEB's own")
+    max_reject_share: float = Field(ge=0, le=1)
+    check_images: Literal["full", "header"] = Field(description="decode every image, or read its header only")
+    workers: int = Field(ge=0, description="processes that read images; 0 chooses by size and cores")
+
+
+class ModelParameters(Parameters):
+    """Which model, how it is loaded."""
+
+    model: str = Field(min_length=1, description="hub id, or a folder (relative to the project root)")
+    revision: str | None = Field(description="hub revision; null for a local folder")
+    device: Literal["auto", "cpu", "cuda"]
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(description="auto: float32 on CPU, bfloat16 on GPU")
+    min_pixels: int | None = Field(ge=1, description="smallest image area; null for the model's own")
+    max_pixels: int | None = Field(ge=1, description="largest image area; null for the model's own")
+    image_workers: int = Field(ge=0, description="processes that prepare pictures ahead; 0: none")
+
+
+class PoolParameters(ModelParameters):
+    """Global retrieval of potential hard negatives (method section 2.1)."""
+
+    prompt: Literal["plain", "chat"] = Field(description="how an item's text is put to the embedder")
+    max_tokens: int = Field(ge=16, description="longest input in tokens, image tokens included")
+    batch_tokens: int = Field(ge=64, description="padded tokens per forward pass")
+    k: int = Field(ge=1, le=2048, description="pool size per query")
+    max_similarity: float | None = Field(ge=-1, le=1.0001, description="delta: keep candidates with a cosine below")
+    exclude: Literal["positive", "known_positives"]
+    memory_gb: float = Field(gt=0, description="budget of the search, in GiB")
+
+
+class JudgeParameters(ModelParameters):
+    """Yes/No scoring of pairs (method section 2.2)."""
+
+    backend: Literal["transformers"]
+    batch_size: int = Field(ge=1, description="candidates per forward pass")
+    share_prefix: bool = Field(description="run instruction and query once per query")
+    vision_cache_gb: float = Field(ge=0, description="image features kept in memory, in GiB; the rest is spilled to disk")
+    max_tokens: int = Field(ge=64, description="longest prompt in tokens; longer texts are cut at the end")
+    flush_seconds: float = Field(gt=0, description="how often finished scores reach the disk")
+    max_error_share: float = Field(ge=0, le=1)
+
+
+class FilterParameters(Parameters):
+    """Which pool members are taken for false negatives."""
+
+    rule: Literal["absolute", "relative", "percentage", "none"]
+    margin: float = Field(ge=0, le=1, description="beta of the paper for rule absolute")
+
+
+class SelectParameters(Parameters):
+    """False-negative filter and sampling (method section 2.3)."""
+
+    negatives: int = Field(ge=1, le=2048, description="negatives kept per query")
+    step: int = Field(ge=1, description="interval of the cyclical sampling")
+    seed: int = Field(ge=0, description="seed of the random fallback")
+    filter: FilterParameters
+    gallery_queries: int = Field(ge=0, description="queries shown in the gallery")
+
+
+class TinyModelParameters(Parameters):
+    """Shape and training of one of the embedded tiny models."""
+
+    output: str
+    seed: int = Field(ge=0)
+    layers: int = Field(ge=1)
+    hidden: int = Field(ge=32)
+    align_steps: int = Field(ge=0)
+    steps: int = Field(ge=1)
+    batch: int = Field(ge=2)
+    learning_rate: float = Field(gt=0)
+
+
+class PretrainParameters(Parameters):
+    """How the embedded tiny models are made."""
+
+    judge: TinyModelParameters
+    embedder: TinyModelParameters
+    judge_test_pairs: int = Field(ge=16)
+
+
+#: top-level key of the parameters -> its model
+SECTIONS: dict[str, type[Parameters]] = {
+    "demo": DemoParameters,
+    "ingest": IngestParameters,
+    "pool": PoolParameters,
+    "judge": JudgeParameters,
+    "select": SelectParameters,
+    "pretrain": PretrainParameters,
+}

@@ -1,0 +1,21 @@
+"""The project's pipelines by name."""
+
+from kedro.pipeline import Pipeline
+
+from unime_kedro.pipelines import demo, ingest, judge, pool, pretrain, select
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    """Return every pipeline; ``mine`` is the main one, and what a bare ``kedro run`` runs.
+
+    Nodes import models and search libraries when they run, so that naming a pipeline costs nothing.
+    """
+    parts = {
+        "demo": demo.create_pipeline(),
+        "ingest": ingest.create_pipeline(),
+        "pool": pool.create_pipeline(),
+        "judge": judge.create_pipeline(),
+        "select": select.create_pipeline(),
+    }
+    mine = sum(parts.values(), Pipeline([]))
+    return {**parts, "pretrain": pretrain.create_pipeline(), "mine": mine, "__default__": mine}

@@ -1,0 +1,57 @@
+"""Nodes of pipeline ``judge``."""
+
+from pathlib import Path
+
+import polars as pl
+
+from unime_kedro.parameters import JudgeParameters
+from unime_kedro.paths import resolve
+from unime_kedro.pipelines.pool.nodes import model_spec
+from unime_kedro.progress import progress
+
+
+def judge(
+    queries: pl.DataFrame,
+    items: pl.DataFrame,
+    pool: pl.DataFrame,
+    judge: JudgeParameters,
+    image_root: str,
+    judge_store: Path,
+) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, float]]:
+    """Judge every (query, pool member) and every (query, positive) (method 2.2).
+
+    Args:
+        queries: The queries table.
+        items: The items table.
+        pool: The pool table.
+        judge: Which model, and how.
+        image_root: Folder that image paths are relative to.
+        judge_store: Scores of all runs; what is in there is not judged again.
+
+    Returns:
+        Pairs that could not be judged, the judge_scores table, metrics.
+    """
+    from unime_kedro.mining.judging import judge_pairs
+    from unime_kedro.mllm.adapters import load_adapter
+    from unime_kedro.mllm.judge import PrefixJudge
+
+    backend = PrefixJudge(
+        load_adapter(model_spec(judge)),
+        batch_size=judge.batch_size,
+        share_prefix=judge.share_prefix,
+        max_tokens=judge.max_tokens,
+        vision_cache_gb=judge.vision_cache_gb,
+        workers=judge.image_workers,
+    )
+    found = judge_pairs(
+        queries,
+        items,
+        pool,
+        backend,
+        judge_store,
+        resolve(image_root),
+        flush_seconds=judge.flush_seconds,
+        max_error_share=judge.max_error_share,
+        progress=progress,
+    )
+    return found.errors, found.scores, {**found.metrics, **backend.metrics()}

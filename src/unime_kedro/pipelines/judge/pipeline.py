@@ -1,0 +1,11 @@
+"""Pipeline ``judge``."""
+
+from kedro.pipeline import Pipeline, node
+
+from unime_kedro.pipelines.judge.nodes import judge
+
+
+def create_pipeline(**_: object) -> Pipeline:
+    """Score every query with its pool and its positive."""
+    inputs = ["queries", "items", "pool", "params:judge", "params:ingest.image_root", "judge_store"]
+    return Pipeline([node(judge, inputs, ["judge_errors", "judge_scores", "judge_metrics"])])

@@ -1,0 +1,74 @@
+"""Nodes of pipeline ``pool``."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from unime_kedro.mllm.content import ModelSpec
+from unime_kedro.parameters import ModelParameters, PoolParameters
+from unime_kedro.paths import resolve
+from unime_kedro.progress import progress
+
+
+def model_spec(parameters: ModelParameters) -> ModelSpec:
+    """Return the part of a stage's parameters that says which model."""
+    return ModelSpec(**{name: getattr(parameters, name) for name in ModelSpec.__dataclass_fields__})
+
+
+def embed(
+    items: pl.DataFrame, pool: PoolParameters, image_root: str, embedding_folder: Path
+) -> tuple[Path, dict[str, float]]:
+    """Embed every distinct item once.
+
+    Args:
+        items: The items table.
+        pool: Which model, and how.
+        image_root: Folder that image paths are relative to.
+        embedding_folder: Receives the array, bit by bit: an interrupted run goes on where it was.
+
+    Returns:
+        The array's file and metrics.
+    """
+    from unime_kedro.mining.embedding import embed_items
+    from unime_kedro.mllm.adapters import load_adapter
+    from unime_kedro.mllm.embedding import Embedder
+
+    embedder = Embedder(
+        load_adapter(model_spec(pool)),
+        prompt=pool.prompt,
+        max_tokens=pool.max_tokens,
+        batch_tokens=pool.batch_tokens,
+        workers=pool.image_workers,
+    )
+    return embed_items(items, resolve(image_root), embedder, embedding_folder, progress)
+
+
+def retrieve(
+    embeddings: np.ndarray, queries: pl.DataFrame, candidates: pl.DataFrame, pool: PoolParameters
+) -> tuple[pl.DataFrame, dict[str, float]]:
+    """Find the nearest candidates of every query over the whole corpus (method 2.1).
+
+    Args:
+        embeddings: (n_items, d) float32, row = item_id.
+        queries: The queries table.
+        candidates: item_id of everything that may be found.
+        pool: How many, how near, what to leave out.
+
+    Returns:
+        The pool table and metrics.
+    """
+    from unime_kedro.mining.retrieval import retrieve_pool
+
+    with progress("searching", len(queries), "queries") as bar:
+        found = retrieve_pool(
+            embeddings,
+            queries,
+            candidates["item_id"],
+            k=pool.k,
+            max_similarity=pool.max_similarity,
+            exclude=pool.exclude,
+            memory_gb=pool.memory_gb,
+            progress=bar,
+        )
+    return found.frame, found.metrics

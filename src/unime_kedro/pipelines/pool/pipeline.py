@@ -1,0 +1,19 @@
+"""Pipeline ``pool``."""
+
+from kedro.pipeline import Pipeline, node
+
+from unime_kedro.pipelines.pool.nodes import embed, retrieve
+
+
+def create_pipeline(**_: object) -> Pipeline:
+    """Embed all items, search all candidates."""
+    return Pipeline(
+        [
+            node(
+                embed,
+                ["items", "params:pool", "params:ingest.image_root", "embedding_folder"],
+                ["embeddings", "embedding_metrics"],
+            ),
+            node(retrieve, ["embeddings", "queries", "candidates", "params:pool"], ["pool", "pool_metrics"]),
+        ]
+    )

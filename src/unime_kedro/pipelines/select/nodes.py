@@ -1,0 +1,130 @@
+"""Nodes of pipeline ``select``."""
+
+import logging
+from typing import Any
+
+import polars as pl
+
+from unime_kedro.parameters import JudgeParameters, SelectParameters
+from unime_kedro.paths import resolve
+
+log = logging.getLogger(__name__)
+
+#: shown wherever numbers of the embedded models are
+TINY_NOTE = (
+    "Judged by the embedded tiny models, trained on synthetic scenes of drawings. Their scores show how the method works; "
+    "they say nothing about the paper's judge."
+)
+
+
+def select(
+    pool: pl.DataFrame, judge_scores: pl.DataFrame, queries: pl.DataFrame, select: SelectParameters
+) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, float]]:
+    """Drop false negatives and sample hard negatives (method 2.3).
+
+    Args:
+        pool: The pool table.
+        judge_scores: The judge_scores table.
+        queries: The queries table, for the shares per data set.
+        select: Rule, margin, number of negatives, interval, seed.
+
+    Returns:
+        The selection and negatives tables, and metrics.
+    """
+    from unime_kedro.mining.selection import false_negatives_by_dataset, select_negatives
+
+    found = select_negatives(
+        pool,
+        judge_scores,
+        n_negatives=select.negatives,
+        rule=select.filter.rule,
+        margin=select.filter.margin,
+        step=select.step,
+        seed=select.seed,
+    )
+    if len(found.skipped):
+        reasons = dict(found.skipped["reason"].value_counts().rows())
+        log.warning("%d queries have no negatives: %s", len(found.skipped), reasons)
+    shares = false_negatives_by_dataset(found.selection, queries)
+    return (
+        found.selection,
+        found.negatives,
+        {**found.metrics, **{f"false_negative_share/{name}": share for name, share in shares.items()}},
+    )
+
+
+def export(
+    negatives: pl.DataFrame, queries: pl.DataFrame, items: pl.DataFrame, judge_scores: pl.DataFrame
+) -> list[dict[str, Any]]:
+    """Put the mined negatives into the row format of the authors' release."""
+    from unime_kedro.io.release import export_release
+
+    return export_release(negatives, queries, items, judge_scores)
+
+
+def measure(
+    queries: pl.DataFrame,
+    items: pl.DataFrame,
+    pool: pl.DataFrame,
+    judge_scores: pl.DataFrame,
+    negatives: pl.DataFrame,
+    selection: pl.DataFrame,
+    corpus_truth: dict[str, pl.DataFrame],
+) -> tuple[pl.DataFrame, dict[str, float]]:
+    """Measure judge, filter and choice against the known truth of mini-MMEB; nothing for data without one.
+
+    Returns:
+        Known relevance of the pairs (query_id, item_id, relevance), and metrics; both empty without a truth.
+    """
+    from unime_kedro.evaluation.truth import distinct_pairs, measure_mining, relevance_of_pairs
+
+    empty = pl.DataFrame(schema={"query_id": pl.Int64, "item_id": pl.Int64, "relevance": pl.Float32})
+    if not {"contents", "wants"} <= set(corpus_truth):
+        return empty, {}
+    pairs = distinct_pairs(judge_scores, pool)
+    relevance = relevance_of_pairs(pairs, queries, items, corpus_truth["contents"], corpus_truth["wants"])
+    if relevance["relevance"].null_count() == len(relevance):
+        return empty, {}
+    return relevance, measure_mining(relevance, judge_scores, pool, negatives, selection, queries)
+
+
+def show(
+    queries: pl.DataFrame,
+    items: pl.DataFrame,
+    pool: pl.DataFrame,
+    judge_scores: pl.DataFrame,
+    negatives: pl.DataFrame,
+    selection: pl.DataFrame,
+    relevance: pl.DataFrame,
+    select: SelectParameters,
+    judge: JudgeParameters,
+    image_root: str,
+) -> str:
+    """Render the gallery: queries, positives and mined negatives with pictures and scores."""
+    from unime_kedro.io.gallery import render_gallery
+
+    dropped = int(selection["dropped_false_negative"].sum())
+    facts = {
+        "Queries": f"{len(queries):,}",
+        "Pool": f"{len(pool):,} pairs",
+        "False negatives dropped": f"{dropped:,} ({dropped / max(len(pool), 1):.1%} of the pool)",
+        "Fallback queries": f"{selection.filter(pl.col('outcome') == 'fallback').height:,}",
+        "Judge": judge.model,
+        "Filter": f"{select.filter.rule}, margin {select.filter.margin:g}",
+        "Negatives per query": f"{select.negatives}, every {select.step}th of the pool",
+    }
+    return render_gallery(
+        queries,
+        items,
+        pool,
+        judge_scores,
+        negatives,
+        selection,
+        image_root=resolve(image_root),
+        n_queries=select.gallery_queries,
+        seed=select.seed,
+        title="Mined hard negatives",
+        facts=facts,
+        truth=relevance if len(relevance) else None,
+        note=TINY_NOTE if judge.model.startswith("models/") else None,
+    )

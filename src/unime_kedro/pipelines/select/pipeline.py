@@ -1,0 +1,22 @@
+"""Pipeline ``select``."""
+
+from kedro.pipeline import Pipeline, node
+
+from unime_kedro.pipelines.select.nodes import export, measure, select, show
+
+
+def create_pipeline(**_: object) -> Pipeline:
+    """Filter and sample negatives, write them for other trainers, measure and show them."""
+    tables = ["queries", "items", "pool", "judge_scores", "negatives", "selection"]
+    return Pipeline(
+        [
+            node(
+                select,
+                ["pool", "judge_scores", "queries", "params:select"],
+                ["selection", "negatives", "select_metrics"],
+            ),
+            node(export, ["negatives", "queries", "items", "judge_scores"], "mined"),
+            node(measure, [*tables, "corpus_truth"], ["relevance", "truth_metrics"]),
+            node(show, [*tables, "relevance", "params:select", "params:judge", "params:ingest.image_root"], "gallery"),
+        ]
+    )

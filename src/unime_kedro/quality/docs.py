@@ -1,0 +1,104 @@
+"""Where Great Expectations keeps its results and Data Docs.
+
+Results of all stages and processes gather below one data root: ``08_reporting/gx`` holds the latest result of every
+suite as JSON, ``08_reporting/data_docs`` the pages made from them. Great Expectations gives every run a page of its own
+with a time stamp in its path; those of earlier runs are removed, so that the folders do not grow. The pages are no
+outputs to version: their paths change with every run.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ..paths import resolve
+
+#: below the data root
+DATA_DOCS = Path("08_reporting/data_docs")
+#: The pages ask this server for their logo, and tell it an installation id and the time. Ours use their own copy.
+_BEACON = re.compile(r"https://great-expectations-web-assets\.s3[.a-z0-9-]*\.amazonaws\.com/([\w.-]+)(\?[^\"']*)?")
+
+
+def data_docs_index(data_root: str | Path) -> Path:
+    """Return the first page of the Data Docs of a data root; it exists once a table has been checked.
+
+    Args:
+        data_root: Folder of the data layers, relative to the project root.
+    """
+    return resolve(data_root) / DATA_DOCS / "index.html"
+
+
+def make_context(docs: Path | None) -> Any:
+    """Make a Great Expectations context.
+
+    It is an ephemeral one whose result stores lie on disk: unlike a file context it leaves no project skeleton and
+    needs no configuration file, which two processes could write at the same time.
+
+    Args:
+        docs: Folder of the Data Docs; results go beside it, to ``gx``. None keeps everything in memory.
+    """
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import DataContextConfig, ProgressBarsConfig
+
+    memory = {"class_name": "InMemoryStoreBackend"}
+    sites = {}
+    if docs is not None:
+        site = {
+            "class_name": "SiteBuilder",
+            "show_how_to_buttons": False,
+            "store_backend": _folder(docs),
+            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+            "site_section_builders": {"profiling": "None"},  # the word: Great Expectations compares texts here
+        }
+        sites["data_docs"] = site
+    config = DataContextConfig(
+        config_version=4.0,
+        stores={
+            "expectations": {
+                "class_name": "ExpectationsStore",
+                "store_backend": _store(docs, "expectations") or memory,
+            },
+            "results": {"class_name": "ValidationResultsStore", "store_backend": _store(docs, "results") or memory},
+            "validation_definition_store": {"class_name": "ValidationDefinitionStore", "store_backend": memory},
+            "checkpoints": {"class_name": "CheckpointStore", "store_backend": memory},
+        },
+        expectations_store_name="expectations",
+        validation_results_store_name="results",
+        checkpoint_store_name="checkpoints",
+        data_docs_sites=sites,
+        analytics_enabled=False,
+        progress_bars=ProgressBarsConfig(globally=False),
+    )
+    return gx.get_context(mode="ephemeral", project_config=config)
+
+
+def _folder(path: Path) -> dict[str, str]:
+    return {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(path)}
+
+
+def _store(docs: Path | None, name: str) -> dict[str, str] | None:
+    return None if docs is None else _folder(docs.parent / "gx" / name)
+
+
+def publish(context: Any, suite: str, docs: Path) -> None:
+    """Build the pages of a suite's latest result and the index over all suites; drop the suite's earlier results."""
+    from great_expectations.data_context.types.resource_identifiers import ExpectationSuiteIdentifier
+
+    store = context.validation_results_store
+    runs = [key for key in store.list_keys() if key.expectation_suite_identifier.name == suite]
+    latest = max(runs, key=lambda key: key.run_id.run_time)
+    for key in runs:
+        if key != latest:
+            store.remove_key(key)
+    # this also removes the pages of results that are gone
+    context.build_data_docs(resource_identifiers=[ExpectationSuiteIdentifier(suite), latest])
+    pages = [docs / "index.html", docs / "expectations" / f"{suite}.html"]
+    for page in (*pages, *(docs / "validations" / suite).rglob("*.html")):
+        _remove_beacon(page, docs)
+
+
+def _remove_beacon(page: Path, docs: Path) -> None:
+    up = "../" * (len(page.relative_to(docs).parts) - 1)
+    text = page.read_text(encoding="utf-8")
+    page.write_text(_BEACON.sub(rf"{up}static/images/\1", text), encoding="utf-8")

@@ -1,0 +1,73 @@
+"""Finds the rows that break rules, in tables of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from .report import SAMPLES, Failure, sample
+from .rules import Rule
+
+
+def select_rows(frame: pl.DataFrame, rules: Sequence[Rule], max_rows: int) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Take the rows to show to Great Expectations.
+
+    Args:
+        frame: The whole table with its helper columns.
+        rules: The rules of its suite.
+        max_rows: How many of the first rows to take, and how many at most of those that break the same rule.
+
+    Returns:
+        The first rows and those that break a rule, in the order of the table; and how many rows of the whole table
+        break each rule, by rule name.
+    """
+    by_name = {rule.name: rule.breaks for rule in rules if rule.breaks is not None}
+    if not by_name:
+        return frame.head(max_rows), {}
+    counts = frame.select(breaks.sum().alias(name) for name, breaks in by_name.items()).row(0, named=True)
+    broken = [
+        frame.select(pl.arg_where(by_name[name]).head(max_rows)).to_series().cast(pl.Int64)
+        for name, count in counts.items()
+        if count
+    ]
+    if frame.height <= max_rows or not broken:
+        return frame.head(max_rows), counts
+    first = pl.int_range(max_rows, dtype=pl.Int64, eager=True)
+    return frame[pl.concat([first, *(rows.rename("") for rows in broken)]).unique().sort()], counts
+
+
+def failure_of(rule: Rule, frame: pl.DataFrame, count: int, found: str | None, keys: Sequence[str]) -> Failure | None:
+    """Describe a broken rule.
+
+    Args:
+        rule: The rule.
+        frame: The whole table with its helper columns.
+        count: How many of its rows break the rule.
+        found: What Great Expectations holds against it, None for nothing. Either verdict suffices.
+        keys: The columns that say which row is meant.
+
+    Returns:
+        The failure with sample rows, None when the rule holds.
+    """
+    if count and rule.breaks is not None:
+        shown = list(dict.fromkeys([*keys, *rule.columns]))
+        evidence = _samples(frame.lazy().filter(rule.breaks).select(shown).head(SAMPLES).collect())
+    elif rule.problem or found:
+        evidence = (rule.problem or str(found),)
+    else:
+        return None
+    column = rule.columns[0] if rule.columns else None
+    return Failure(rule.name, rule.expectation, rule.meaning, column, count, evidence, found)
+
+
+def _samples(rows: pl.DataFrame) -> tuple[str, ...]:
+    # as float32 numbers, 0.95 is written 0.95; as Python's, 0.94999998
+    single = {name for name, kind in rows.schema.items() if kind == pl.Float32}
+    return tuple(
+        sample(
+            {name: np.float32(value) if name in single and value is not None else value for name, value in row.items()}
+        )
+        for row in rows.to_dicts()
+    )

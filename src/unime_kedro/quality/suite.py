@@ -1,0 +1,135 @@
+"""What a suite is, and what the suites of all tables share: reading referenced tables, helper columns.
+
+Rules that concern more than one row or more than one table are brought down to single rows by *helper columns*
+computed over the whole table (how often a key occurs, the rank a row should have, the positive of its query). So a
+rule can be judged from any part of the rows, and a sample row shows both what is there and what was expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ..errors import DataError
+from ..paths import resolve
+from .rules import Rule, has_rows, not_null, row_count, schema_rules
+
+
+class References:
+    """The tables that a table refers to, read from disk a few columns at a time.
+
+    Args:
+        paths: Name of the table -> its parquet file, relative to the project root.
+    """
+
+    def __init__(self, paths: Mapping[str, str]) -> None:
+        self.paths = {name: resolve(path) for name, path in paths.items()}
+
+    def read(self, table: str, *columns: str) -> pl.DataFrame:
+        """Read columns of a table.
+
+        Raises:
+            DataError: The file is missing, unreadable or lacks a column; says which stage makes it.
+        """
+        path = self.paths[table]
+        if not path.is_file():
+            raise DataError(f"it refers to table '{table}', and {path} does not exist. {_remedy(path)}")
+        try:
+            # brackets in a path are no pattern, and `key=value` folders above it no columns
+            return pl.read_parquet(path, columns=list(columns), glob=False, hive_partitioning=False)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise DataError(
+                f"it refers to table '{table}', and {path} cannot be read: {error}. {_remedy(path)}"
+            ) from error
+
+    def ids(self, table: str, column: str) -> pl.Series:
+        """Return the distinct values of an id column."""
+        return self.read(table, column)[column].unique()
+
+    def attach(self, frame: pl.DataFrame, table: str, *columns: str) -> pl.DataFrame:
+        """Add columns of a table that has one row per query to every row of ``frame``, null for unknown queries.
+
+        Raises:
+            DataError: The table has a query twice.
+        """
+        other = self.read(table, "query_id", *columns)
+        if other["query_id"].is_duplicated().any():
+            raise DataError(f"it refers to table '{table}', and {self.paths[table]} has a query_id twice")
+        return frame.join(other, on="query_id", how="left", maintain_order="left")
+
+
+def _remedy(path: Path) -> str:
+    from ..io.datasets import MADE_BY
+
+    stage = MADE_BY.get(path.stem)
+    return (
+        f"`kedro run --pipeline={stage}` makes it."
+        if stage
+        else "Correct `references` of its validator in the catalog."
+    )
+
+
+#: computes the helper columns: (table, references, wanted negatives per query or None) -> the table with helpers
+Derive = Callable[[pl.DataFrame, References, "int | None"], pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The rules of one table.
+
+    Attributes:
+        columns: Name and polars type of every column.
+        keys: The columns that tell a reader which row is meant.
+        derive: Adds the helper columns; called only when columns and types are right.
+        rules: The suite's own rules, for a table of so many rows.
+        references: The tables it refers to.
+        nullable: The columns that may hold nulls.
+        may_be_empty: Whether no rows at all are fine.
+    """
+
+    columns: Mapping[str, Any]
+    keys: tuple[str, ...]
+    derive: Derive
+    rules: Callable[[int], list[Rule]]
+    references: tuple[str, ...] = ()
+    nullable: tuple[str, ...] = field(default=())
+    may_be_empty: bool = True
+
+    def schema(self, table: pl.DataFrame, helpers: tuple[str, ...] = ()) -> list[Rule]:
+        """Return the rules about columns and types; when one is broken, the others cannot be judged."""
+        return schema_rules(table, self.columns, helpers)
+
+    def all_rules(self, table: pl.DataFrame, helpers: tuple[str, ...]) -> list[Rule]:
+        """Return every rule for a table of the right schema."""
+        present = [not_null(column) for column in self.columns if column not in self.nullable]
+        size = [] if self.may_be_empty else [has_rows(table)]
+        return [*self.schema(table, helpers), *size, *present, *self.rules(table.height)]
+
+
+def rows_shown(shown: int, rows: int) -> Rule:
+    """State in the Data Docs how many rows of the table Great Expectations was shown."""
+    part = (
+        f"all {rows:,} rows"
+        if shown == rows
+        else f"{shown:,} of {rows:,} rows: the first ones and all that break a rule"
+    )
+    return row_count("rows_shown", shown, f"checked: {part}")
+
+
+def occurrences(*keys: str) -> pl.Expr:
+    """How often a row's key occurs in the table."""
+    return pl.len().over(*keys).cast(pl.Int64)
+
+
+def known(column: str, ids: pl.Series) -> pl.Expr:
+    """Whether the value is among ``ids``; true for nulls, which break a rule of their own."""
+    return pl.col(column).is_in(ids.implode()).fill_null(True)
+
+
+def position(group: str) -> pl.Expr:
+    """Number of a row within its group, 0-based, in the order of the table; null where the group is."""
+    return pl.when(pl.col(group).is_not_null()).then(pl.int_range(pl.len(), dtype=pl.Int32).over(group))

@@ -1,0 +1,129 @@
+"""Rules of the tables of query-item pairs on the way: pool and judge_scores."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from .rules import Rule, between, holds, in_set, same, unique
+from .suite import References, Suite, known, occurrences, position
+
+#: how far a stored float32 score may be from the sigmoid of its stored float32 logits
+SCORE_TOLERANCE = 1e-5
+
+
+def reference_rules() -> list[Rule]:
+    """Rules over the helpers ``query_exists`` and ``item_exists``."""
+    return [
+        holds("query_exists", "query_exists", "query_id is in queries"),
+        holds("item_exists", "item_exists", "item_id is in items", shown=["item_id"]),
+    ]
+
+
+def no_own_positive(where: str) -> Rule:
+    """Rule over the helper ``is_own_positive``."""
+    return in_set(
+        "own_positive_is_absent",
+        "is_own_positive",
+        [False],
+        f"a query's own positive is never {where}",
+        shown=["item_id", "positive_item_id"],
+    )
+
+
+def with_query(table: pl.DataFrame, references: References) -> pl.DataFrame:
+    """Add ``positive_item_id``, ``is_own_positive``, ``query_exists`` and ``item_exists`` to a table of pairs."""
+    return references.attach(table, "queries", "positive_item_id").with_columns(
+        is_own_positive=pl.col("item_id") == pl.col("positive_item_id"),
+        query_exists=pl.col("positive_item_id").is_not_null() | pl.col("query_id").is_null(),
+        item_exists=known("item_id", references.ids("items", "item_id")),
+    )
+
+
+def _derive_pool(table: pl.DataFrame, references: References, slots: int | None) -> pl.DataFrame:
+    before = pl.col("similarity").shift(1).over("query_id")
+    return with_query(table.sort("query_id", "rank", maintain_order=True, nulls_last=True), references).with_columns(
+        rank_expected=position("query_id"),
+        similarity_rise=(pl.col("similarity") - before).fill_null(0.0),
+        occurrences=occurrences("query_id", "item_id"),
+    )
+
+
+def _pool_rules(rows: int) -> list[Rule]:
+    return [
+        *reference_rules(),
+        same("ranks_have_no_gaps", "rank", "rank_expected", "the ranks of a query are 0, 1, 2, ..., each once"),
+        between("similarity_is_a_cosine", "similarity", -1, 1, "similarity is a cosine, within [-1, 1]"),
+        between(
+            "similarity_falls_with_rank",
+            "similarity_rise",
+            None,
+            0,
+            "similarity never rises from one rank of a query to the next",
+            shown=["similarity"],
+        ),
+        no_own_positive("in its pool"),
+        unique("pairs_are_unique", "occurrences", "no item is twice in the pool of a query"),
+    ]
+
+
+POOL = Suite(
+    columns={"query_id": pl.Int64, "rank": pl.Int32, "item_id": pl.Int64, "similarity": pl.Float32},
+    keys=("query_id", "rank", "item_id"),
+    derive=_derive_pool,
+    rules=_pool_rules,
+    references=("items", "queries"),
+)
+
+
+def _derive_judge_scores(table: pl.DataFrame, references: References, slots: int | None) -> pl.DataFrame:
+    difference = pl.col("yes_logit").cast(pl.Float64) - pl.col("no_logit").cast(pl.Float64)
+    expected = 1 / (1 + (-difference).exp())
+    error = (pl.col("score").cast(pl.Float64) - expected).abs()
+    numbers = pl.col("yes_logit", "no_logit", "score")
+    given = pl.all_horizontal(numbers.is_not_null(), numbers.is_not_nan())
+    return with_query(table, references).with_columns(
+        positives=pl.when(pl.col("query_id").is_not_null()).then(pl.col("is_positive").sum().over("query_id")),
+        score_expected=expected,
+        # two infinite logits have no difference; that is an error of the score, not a missing value
+        score_error=pl.when(given).then(error.fill_nan(float("inf"))),
+        occurrences=occurrences("query_id", "item_id"),
+    )
+
+
+def _judge_score_rules(rows: int) -> list[Rule]:
+    return [
+        *reference_rules(),
+        between("one_positive_per_query", "positives", 1, 1, "every query has exactly one row with is_positive"),
+        same(
+            "positive_is_the_querys",
+            "is_positive",
+            "is_own_positive",
+            "is_positive marks the query's positive_item_id, and nothing else",
+        ),
+        between("score_is_a_probability", "score", 0, 1, "score lies in [0, 1]"),
+        between(
+            "score_fits_logits",
+            "score_error",
+            0,
+            SCORE_TOLERANCE,
+            f"score is the sigmoid of yes_logit - no_logit, to {SCORE_TOLERANCE:g}",
+            shown=["score", "score_expected"],
+        ),
+        unique("pairs_are_unique", "occurrences", "no pair of query and item is scored twice"),
+    ]
+
+
+JUDGE_SCORES = Suite(
+    columns={
+        "query_id": pl.Int64,
+        "item_id": pl.Int64,
+        "is_positive": pl.Boolean,
+        "yes_logit": pl.Float32,
+        "no_logit": pl.Float32,
+        "score": pl.Float32,
+    },
+    keys=("query_id", "item_id"),
+    derive=_derive_judge_scores,
+    rules=_judge_score_rules,
+    references=("items", "queries"),
+)

@@ -1,0 +1,143 @@
+"""Rules of the tables that select makes: selection and negatives."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from .rules import Rule, between, holds, in_set, same, unique
+from .suite import References, Suite, known, occurrences, position
+from .suite_pairs import no_own_positive, reference_rules, with_query
+
+OUTCOMES = ("sampled", "duplicated", "fallback")
+ORIGINS = ("sampled", "duplicate", "fallback")
+COUNTS = ("kept", "dropped_false_negative", "dropped_unjudged")
+
+
+def _derive_selection(table: pl.DataFrame, references: References, slots: int | None) -> pl.DataFrame:
+    return table.with_columns(
+        query_id_occurrences=occurrences("query_id"),
+        query_exists=known("query_id", references.ids("queries", "query_id")),
+        pool_size_expected=pl.sum_horizontal(*COUNTS, ignore_nulls=False).cast(pl.Int32),
+        is_fallback=pl.col("outcome") == "fallback",
+        nothing_kept=pl.col("kept") == 0,
+        threshold_is_nan=pl.col("threshold").is_nan().fill_null(False),
+    )
+
+
+def _selection_rules(rows: int) -> list[Rule]:
+    counts = ("pool_size", *COUNTS)
+    return [
+        unique("query_id_is_unique", "query_id_occurrences", "no query_id occurs twice"),
+        holds("query_exists", "query_exists", "query_id is in queries"),
+        between("positive_score_is_a_probability", "positive_score", 0, 1, "positive_score lies in [0, 1]"),
+        in_set("threshold_is_a_number", "threshold_is_nan", [False], "threshold is a number, or null for no filter"),
+        *(between(f"{name}_is_a_count", name, 0, None, f"{name} is not negative") for name in counts),
+        same(
+            "counts_add_up",
+            "pool_size",
+            "pool_size_expected",
+            "kept + dropped_false_negative + dropped_unjudged = pool_size",
+        ),
+        in_set("outcome_is_known", "outcome", OUTCOMES, f"outcome is one of {', '.join(OUTCOMES)}"),
+        same(
+            "fallback_means_nothing_kept", "is_fallback", "nothing_kept", "outcome is fallback exactly when kept is 0"
+        ),
+    ]
+
+
+SELECTION = Suite(
+    columns={
+        "query_id": pl.Int64,
+        "positive_score": pl.Float32,
+        "threshold": pl.Float32,
+        **dict.fromkeys(("pool_size", *COUNTS), pl.Int32),
+        "outcome": pl.String,
+    },
+    keys=("query_id",),
+    derive=_derive_selection,
+    rules=_selection_rules,
+    references=("queries",),
+    nullable=("threshold",),
+)
+
+
+def _derive_negatives(table: pl.DataFrame, references: References, slots: int | None) -> pl.DataFrame:
+    frame = with_query(table.sort("query_id", "slot", maintain_order=True, nulls_last=True), references)
+    frame = references.attach(frame, "selection", "threshold", "outcome")
+    score, origin = pl.col("score"), pl.col("origin")
+    fallback = origin == "fallback"
+    repeats = pl.int_range(pl.len(), dtype=pl.Int32).over("query_id", "item_id")
+    return frame.with_columns(
+        query_selected=pl.col("outcome").is_not_null() | pl.col("query_id").is_null(),
+        slot_expected=position("query_id"),
+        slots=pl.when(pl.col("query_id").is_not_null()).then(occurrences("query_id")),
+        slots_expected=pl.lit(_slots(table) if slots is None else slots, dtype=pl.Int64),
+        # how far a score lies above what the filter allows; null where there is no threshold or it does not count
+        above_threshold=pl.when(~fallback).then(score.cast(pl.Float64) - pl.col("threshold")),
+        fallback_score=pl.when(fallback).then(score),
+        is_fallback=fallback,
+        fallback_expected=pl.col("outcome") == "fallback",
+        is_unmarked_repeat=((repeats > 0) & (origin == "sampled")).fill_null(False),
+        is_false_duplicate=((repeats == 0) & (origin == "duplicate")).fill_null(False),
+    )
+
+
+def _slots(table: pl.DataFrame) -> int | None:
+    """Return the most common number of rows per query, the larger of equally common ones."""
+    return table.group_by("query_id").len()["len"].mode().max()  # type: ignore[return-value]
+
+
+def _negative_rules(rows: int) -> list[Rule]:
+    return [
+        *reference_rules(),
+        holds("query_selected", "query_selected", "query_id is in selection"),
+        same("slots_have_no_gaps", "slot", "slot_expected", "the slots of a query are 0, 1, 2, ..., each once"),
+        same("slots_per_query", "slots", "slots_expected", "every query has the same number of slots"),
+        no_own_positive("among its negatives"),
+        in_set("origin_is_known", "origin", ORIGINS, f"origin is one of {', '.join(ORIGINS)}"),
+        between("score_is_a_probability", "score", 0, 1, "score lies in [0, 1]"),
+        between(
+            "score_is_below_threshold",
+            "above_threshold",
+            None,
+            0,
+            "no score is above its query's threshold in selection, unless origin is fallback",
+            shown=["score", "threshold"],
+        ),
+        between("fallback_scores_one", "fallback_score", 1, 1, "the score of a fallback is 1.0"),
+        same(
+            "fallback_as_selected",
+            "is_fallback",
+            "fallback_expected",
+            "origin is fallback exactly where the query's outcome in selection is",
+        ),
+        in_set(
+            "repeats_are_marked",
+            "is_unmarked_repeat",
+            [False],
+            "an item that is in a query's earlier slots has origin duplicate or fallback",
+            shown=["origin"],
+        ),
+        in_set(
+            "duplicates_repeat",
+            "is_false_duplicate",
+            [False],
+            "origin duplicate stands only at an item that is in an earlier slot of the query",
+            shown=["origin"],
+        ),
+    ]
+
+
+NEGATIVES = Suite(
+    columns={
+        "query_id": pl.Int64,
+        "slot": pl.Int32,
+        "item_id": pl.Int64,
+        "score": pl.Float32,
+        "origin": pl.String,
+    },
+    keys=("query_id", "slot", "item_id"),
+    derive=_derive_negatives,
+    rules=_negative_rules,
+    references=("items", "queries", "selection"),
+)

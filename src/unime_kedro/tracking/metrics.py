@@ -1,0 +1,81 @@
+"""From nested Python values to the flat names and values that MLflow keeps."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+#: datasets whose name ends so hold metrics
+SUFFIX = "_metrics"
+#: MLflow's limit on names of parameters and metrics
+MAX_KEY = 250
+
+
+def clean_key(key: str) -> str:
+    """Return a key with every character that MLflow refuses replaced by ``_``, at most 250 characters long.
+
+    MLflow takes letters, digits, ``_ - . : /`` and blanks, and no key that reads like a path out of its folder.
+    """
+    key = re.sub(r"[^\w\-. :/]", "_", key)
+    parts = (part for part in key.split("/") if part not in ("", ".", ".."))
+    return "/".join(parts)[:MAX_KEY] or "_"
+
+
+def metric_values(dataset: str, data: Any) -> dict[str, float]:
+    """Return ``{"<stage>/<key>": number}`` of a metrics dataset.
+
+    Args:
+        dataset: Name of the dataset; the stage is the name without ``_metrics``.
+        data: A mapping of numbers; those of nested mappings get a longer name, ``stage/key/inner``. Texts, lists,
+            booleans and nulls are left out (they are in the JSON artifact).
+    """
+    if not isinstance(data, Mapping):
+        return {}
+    stage = dataset.removesuffix(SUFFIX)
+    return {clean_key(f"{stage}/{key}"): value for key, value in _numbers(data)}
+
+
+def _numbers(data: Mapping[Any, Any]) -> Iterator[tuple[str, float]]:
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{key}/{inner}", number) for inner, number in _numbers(value))
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield str(key), float(value)
+
+
+def plain(value: Any) -> Any:
+    """Return a value with every pydantic model in it dumped to JSON types."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def flat_parameters(parameters: Mapping[str, Any], max_length: int) -> dict[str, str]:
+    """Return all parameters under dotted keys, as MLflow keeps them.
+
+    Args:
+        parameters: Nested; typed ones (pydantic) are dumped.
+        max_length: A longer text is cut there and ends in ``…``; the run's ``config.yml`` has all of it.
+
+    Returns:
+        Texts as they are, everything else as JSON (``true``, ``null``, ``[1, 2]``; an empty mapping is ``{}``).
+    """
+    flat: dict[str, str] = {}
+    for key, value in _leaves(plain(parameters)):
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        flat[clean_key(key)] = text if len(text) <= max_length else text[: max_length - 1] + "…"
+    return flat
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

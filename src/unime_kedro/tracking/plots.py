@@ -1,0 +1,147 @@
+"""Histograms of scores and similarities, drawn when the tables are saved.
+
+Counts are made with numpy first, so that a table of tens of millions of rows costs no more to draw than a small one.
+``pyplot`` is never imported: it keeps figures alive and looks for a display.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import polars as pl
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_BLUE, _ORANGE, _GREY = "#2f6db3", "#d9762b", "#8a8f98"
+_ORIGINS = {"sampled": _BLUE, "duplicate": _GREY, "fallback": _ORANGE}
+
+
+def judge_score_figure(scores: pl.DataFrame) -> Figure:
+    """Draw how the judge scores positives and pool members, and how far apart the two are for one query.
+
+    Args:
+        scores: The table ``judge_scores``. Failed pairs (no score) are left out.
+
+    Returns:
+        Three panels: scores; logit(yes) - logit(no), which shows what the sigmoid squeezes together; score of a pool
+        member minus that of its query's positive (to the right of zero: a candidate for a false negative).
+    """
+    import polars as pl
+
+    gap = pl.col("yes_logit") - pl.col("no_logit")
+    scores = scores.drop_nulls("score").select("query_id", "is_positive", "score", gap=gap)
+    positives, members = scores.filter("is_positive"), scores.filter(~pl.col("is_positive"))
+    best = positives.group_by("query_id").agg(positive=pl.col("score").max())
+    difference = members.join(best, on="query_id").select(pl.col("score") - pl.col("positive")).to_series()
+
+    figure, (left, middle, right) = _panels(f"Judge: {len(positives):,} positives, {len(members):,} pool members", 3)
+    groups = {"positives": (positives, _ORANGE), "pool members": (members, _BLUE)}
+    _histogram(left, {k: (v["score"], color) for k, (v, color) in groups.items()}, (0, 1))
+    _labels(left, "Score", "s(q, c)")
+    _histogram(middle, {k: (v["gap"], color) for k, (v, color) in groups.items()})
+    _labels(middle, "Before the sigmoid", "logit(Yes) - logit(No)")
+    _histogram(right, {"pool members": (difference, _BLUE)}, (-1, 1))
+    right.axvline(0, color=_ORANGE, linewidth=1, label="as good as the positive")
+    _labels(right, "Against the query's positive", "s(q, c) - s(q, positive)")
+    return figure
+
+
+def pool_figure(pool: pl.DataFrame) -> Figure:
+    """Draw how similar pool members are, over all ranks and by rank.
+
+    Args:
+        pool: The table ``pool``.
+
+    Returns:
+        Two panels: cosine similarity of the nearest candidate and of all; median and quartiles of it by rank.
+    """
+    import polars as pl
+
+    similarity = pl.col("similarity")
+    by_rank = (
+        pool.group_by("rank")
+        .agg(low=similarity.quantile(0.25), median=similarity.median(), high=similarity.quantile(0.75))
+        .sort("rank")
+    )
+    figure, (left, right) = _panels(f"Pool: {pool['query_id'].n_unique():,} queries, {len(pool):,} members", 2)
+    nearest = pool.filter(pl.col("rank") == 0)["similarity"]
+    _histogram(left, {"all ranks": (pool["similarity"], _BLUE), "rank 0": (nearest, _ORANGE)})
+    _labels(left, "Similarity", "cosine")
+    right.fill_between(by_rank["rank"], by_rank["low"], by_rank["high"], color=_BLUE, alpha=0.25, label="quartiles")
+    right.plot(by_rank["rank"], by_rank["median"], color=_BLUE, label="median")
+    _labels(right, "By rank", "rank in the pool (0 = nearest)", "cosine")
+    return figure
+
+
+def negatives_figure(negatives: pl.DataFrame) -> Figure:
+    """Draw the judge's scores of the mined negatives, and where they come from.
+
+    Args:
+        negatives: The table ``negatives``.
+
+    Returns:
+        Two panels: scores by origin (a fallback's score is 1.0 by definition); mean score by slot.
+    """
+    import polars as pl
+
+    counts = dict(negatives["origin"].value_counts().iter_rows())
+    title = ", ".join(f"{counts[name]:,} {name}" for name in _ORIGINS if name in counts)
+    figure, (left, right) = _panels(f"Negatives: {title or 'none'}", 2)
+    parts = {name: (negatives.filter(pl.col("origin") == name)["score"], color) for name, color in _ORIGINS.items()}
+    _histogram(left, {name: part for name, part in parts.items() if len(part[0])}, (0, 1))
+    _labels(left, "Score", "s(q, c)")
+    by_slot = negatives.group_by("slot").agg(pl.col("score").mean()).sort("slot")
+    right.plot(by_slot["slot"], by_slot["score"], color=_BLUE, marker="o", markersize=3, label="mean")
+    right.set_ylim(0, 1)
+    _labels(right, "By slot", "slot", "s(q, c)")
+    return figure
+
+
+#: dataset -> what is drawn when it is saved
+FIGURES: dict[str, Callable[[Any], Figure]] = {
+    "judge_scores": judge_score_figure,
+    "pool": pool_figure,
+    "negatives": negatives_figure,
+}
+
+
+def _panels(title: str, count: int) -> tuple[Figure, Sequence[Axes]]:
+    """Return an empty figure with ``count`` panels side by side."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4 * count, 3.4), dpi=110)
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=11)
+    figure.subplots_adjust(left=0.26 / count, right=0.985, top=0.8, bottom=0.16, wspace=0.28)
+    return figure, list(figure.subplots(1, count))
+
+
+def _histogram(axes: Axes, groups: dict[str, tuple[Any, str]], limits: tuple[float, float] | None = None) -> None:
+    """Draw the share of each group's rows per bin; groups of very different sizes can be compared so."""
+    values = {name: np.asarray(series.to_numpy(), dtype=np.float64) for name, (series, _) in groups.items()}
+    values = {name: array[np.isfinite(array)] for name, array in values.items()}
+    filled = [array for array in values.values() if array.size]
+    if not filled:
+        axes.text(0.5, 0.5, "no rows", ha="center", va="center", transform=axes.transAxes)
+        return
+    low, high = limits or (min(float(a.min()) for a in filled), max(float(a.max()) for a in filled))
+    edges = np.linspace(low, high if high > low else low + 1e-6, 51)
+    for name, (_, color) in groups.items():
+        if values[name].size:
+            share = np.histogram(values[name], edges)[0] / values[name].size
+            axes.stairs(share, edges, fill=True, alpha=0.45, color=color, label=f"{name} ({values[name].size:,})")
+
+
+def _labels(axes: Axes, title: str, x: str, y: str = "share of rows") -> None:
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8, frameon=False)

@@ -1,0 +1,169 @@
+"""Where a result comes from: code, configuration, data, software and machine, as tags of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from unime_kedro.tracking.metrics import plain
+
+#: packages whose versions are recorded, if they are installed
+PACKAGES = (
+    "unime-kedro", "kedro", "polars", "pyarrow", "numpy", "torch", "transformers", "faiss-cpu", "faiss-gpu-cu12",
+    "vllm", "mlflow", "great-expectations",
+)  # fmt: skip
+#: folders up to this size and number of files are hashed
+MAX_FOLDER_BYTES, MAX_FOLDER_FILES = 256 * 2**20, 2_000
+
+
+def git_tags(root: Path) -> dict[str, str]:
+    """Return the commit, and whether files differ from it; empty outside a repository or without git."""
+    command = ["git", "status", "--porcelain=v2", "--branch"]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    lines = done.stdout.splitlines()
+    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), "")
+    dirty = any(not line.startswith("#") for line in lines)
+    tags = {"git.dirty": str(dirty).lower()}
+    return tags | {"mlflow.source.git.commit": commit} if commit and commit != "(initial)" else tags
+
+
+def command_line() -> str:
+    """Return the command as typed: ``kedro run --pipeline=mine``; for other programs the program's name."""
+    program, *arguments = sys.argv or [""]
+    return shlex.join([Path(program).name or "python", *arguments])
+
+
+def version_tags() -> dict[str, str]:
+    """Return ``version.<package>`` of Python and of the packages that shape results; nothing is imported for it."""
+    tags = {"version.python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            tags[f"version.{package}"] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return tags
+
+
+def hardware_tags() -> dict[str, str]:
+    """Return processor, usable cores, memory in GiB and, where the driver names them, GPUs."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0
+    tags = {"hardware.cpu": _cpu_model(), "hardware.cores": str(cores)}
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+        tags["hardware.memory_gib"] = f"{memory:.1f}"
+    except (OSError, ValueError):
+        pass
+    cards = [_field(file, "Model") for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
+    return tags | ({"hardware.gpu": ", ".join(filter(None, cards))} if cards else {})
+
+
+def _cpu_model() -> str:
+    return _field(Path("/proc/cpuinfo"), "model name") or platform.processor() or platform.machine()
+
+
+def _field(file: Path, name: str) -> str:
+    """Return the value of the first ``name : value`` line of a file under /proc, "" if there is none."""
+    try:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), "")
+    except OSError:
+        return ""
+
+
+def seed_tags(parameters: Mapping[str, Any], prefix: str = "seed") -> dict[str, str]:
+    """Return ``seed.<block>`` for every parameter called ``seed``, at any depth."""
+    tags: dict[str, str] = {}
+    for key, value in parameters.items():
+        if key == "seed":
+            tags[prefix] = str(value)
+        elif isinstance(value, Mapping):
+            tags |= seed_tags(value, f"{prefix}.{key}")
+    return tags
+
+
+def resolved_config(
+    parameters: Mapping[str, Any], catalog: Mapping[str, Any], root: Path, data_root: Path
+) -> dict[str, Any]:
+    """Return parameters and catalog without anything that depends on where this copy of the project lies.
+
+    Args:
+        parameters: All parameters, typed ones included.
+        catalog: The catalog's configuration, as Kedro resolved it.
+        root: The project root; paths below it become relative.
+        data_root: The absolute data root; paths below it begin with ``<data root>``.
+    """
+    relative = [str(data_root.relative_to(root))] if data_root.is_relative_to(root) else []
+    places = dict.fromkeys([str(data_root), *relative], "<data root>") | {str(root): "."}
+    config = {"parameters": plain(parameters), "catalog": plain(catalog)}
+    portable: dict[str, Any] = _portable(config, places)
+    return portable
+
+
+def _portable(value: Any, places: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _portable(inner, places) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_portable(inner, places) for inner in value]
+    if isinstance(value, str):
+        for place, name in places.items():
+            if value == place or value.startswith(place.rstrip("/") + "/"):
+                return (name + value[len(place.rstrip("/")) :]).removeprefix("./")
+    return value
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Return the sha256 of the canonical JSON (sorted keys, no blanks) of a configuration."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def without_password(uri: str) -> str:
+    """Return a URI with the password, if it holds one, replaced by ``***``."""
+    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", uri)
+
+
+def content_hash(path: Path) -> str | None:
+    """Return the sha256 of a file's bytes, or of a small folder.
+
+    A folder's hash is that of the lines ``<sha256>  <relative path>`` of its files in sorted order, what ``sha256sum``
+    prints. None for something that does not exist, and for folders beyond 256 MiB or 2,000 files.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if not path.is_dir():
+        return None
+    files = _small_folder(path)
+    if files is None:
+        return None
+    lines = "".join(f"{content_hash(file)}  {file.relative_to(path).as_posix()}\n" for file in files)
+    return hashlib.sha256(lines.encode("utf-8")).hexdigest()
+
+
+def _small_folder(folder: Path) -> list[Path] | None:
+    """Return the sorted files below a folder, or None once it proves too large to hash."""
+    files, size = [], 0
+    for file in _walk(folder):
+        files.append(file)
+        size += file.stat().st_size
+        if size > MAX_FOLDER_BYTES or len(files) > MAX_FOLDER_FILES:
+            return None
+    return sorted(files, key=lambda file: file.relative_to(folder).as_posix())
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, _, names in os.walk(folder):
+        yield from (path for name in names if (path := Path(parent, name)).is_file())

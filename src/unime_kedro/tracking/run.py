@@ -1,0 +1,217 @@
+"""One MLflow run: opened once, written in batches, ended once."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from unime_kedro.errors import UnimeError
+from unime_kedro.tracking.config import sqlite_path
+from unime_kedro.tracking.provenance import without_password
+
+log = logging.getLogger(__name__)
+
+#: seconds to wait for another process to finish writing to the sqlite file
+LOCK_TIMEOUT = 20.0
+#: MLflow's limits per call of log_batch
+_BATCH = {"params": 100, "tags": 100, "metrics": 1000}
+_MAX_TAG = 5000
+
+
+class TrackingError(UnimeError):
+    """The tracking store cannot be used."""
+
+
+def open_run(uri: str, root: Path, experiment: str, name: str, tags: Mapping[str, str]) -> TrackedRun:
+    """Start a run, creating store and experiment if need be.
+
+    Args:
+        uri: Where runs are kept; an sqlite file is made when it is missing.
+        root: The project root. Artifacts lie beside an sqlite file, or here for other databases; a tracking server
+            decides for itself.
+        experiment: Name of the experiment.
+        name: Name of the run.
+        tags: First tags; they are there from the first moment, so that a run that dies at once can be recognised.
+
+    Raises:
+        TrackingError: The store is unreachable, locked or of another version; says how to go on without.
+    """
+    try:
+        _check_sqlite(uri)
+        client = _client(uri)
+        with _impatient():
+            experiment_id = _experiment(client, experiment, _artifact_root(uri, root))
+            run = client.create_run(experiment_id, run_name=name, tags={k: v[:_MAX_TAG] for k, v in tags.items()})
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise TrackingError(
+            f"Runs cannot be tracked in {without_password(uri)}: {reason}\n"
+            "Set server.mlflow_tracking_uri in conf/base/mlflow.yml or the variable MLFLOW_TRACKING_URI to a store "
+            "that works, or run without tracking: UNIME_TRACKING=off kedro run ..."
+        ) from error
+    return TrackedRun(client, experiment_id, run.info.run_id, name)
+
+
+def _check_sqlite(uri: str) -> None:
+    """Fail at once when an sqlite file cannot be written; MLflow would try again for minutes."""
+    file = sqlite_path(uri)
+    if file is None:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(file, timeout=LOCK_TIMEOUT, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    finally:
+        connection.close()
+
+
+def _client(uri: str) -> Any:
+    """Import MLflow and return a client. The import allocates so much that collecting garbage takes a fifth of it."""
+    if uri.startswith(("file:", "/", ".")):
+        raise ValueError("MLflow no longer keeps runs in plain folders; use sqlite:///<file>.db")
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        from mlflow import MlflowClient
+
+        if uri.startswith("sqlite"):
+            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  (or the client imports it a moment later)
+    finally:
+        if collecting:
+            gc.enable()
+    with _impatient():
+        return MlflowClient(tracking_uri=uri)
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Ask a tracking server twice instead of MLflow's eight times with growing pauses: whoever starts a run waits."""
+    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
+    added = {key: value for key, value in wanted.items() if key not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for key in added:
+            os.environ.pop(key, None)
+
+
+def _artifact_root(uri: str, root: Path) -> str | None:
+    if uri.startswith(("http", "databricks")):
+        return None
+    file = sqlite_path(uri)
+    return ((file.parent if file else root) / "mlartifacts").resolve().as_uri()
+
+
+def _experiment(client: Any, name: str, artifact_root: str | None) -> str:
+    """Return the id of the experiment, which is created if need be, perhaps by another run at the same moment."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            created: str = client.create_experiment(name, artifact_location=artifact_root)
+            return created
+        except Exception:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        raise ValueError(
+            f"the experiment {name!r} was deleted there; restore it or choose another tracking.experiment.name"
+        )
+    experiment_id: str = found.experiment_id
+    return experiment_id
+
+
+class TrackedRun:
+    """A run that is being written.
+
+    Values are gathered and sent by :meth:`flush` in MLflow's batches. When the store fails in the middle of a run the
+    work goes on: what was not sent is kept and tried again at the next flush, and if the last one fails too, an error
+    is logged that says what is missing.
+    """
+
+    def __init__(self, client: Any, experiment_id: str, run_id: str, name: str) -> None:
+        self.client, self.experiment_id, self.run_id, self.name = client, experiment_id, run_id, name
+        self._waiting: dict[str, list[Any]] = {kind: [] for kind in _BATCH}
+        self._lost_artifacts: list[str] = []
+        self._lock = threading.RLock()
+        self._warned = False
+
+    def params(self, values: Mapping[str, str]) -> None:
+        """Add parameters to the next batch."""
+        from mlflow.entities import Param
+
+        self._add("params", [Param(key, value) for key, value in values.items()])
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Add tags to the next batch."""
+        from mlflow.entities import RunTag
+
+        self._add("tags", [RunTag(key, value[:_MAX_TAG]) for key, value in values.items()])
+
+    def metrics(self, values: Mapping[str, float]) -> None:
+        """Add metrics, as of now, to the next batch."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._add("metrics", [Metric(key, value, now, 0) for key, value in values.items()])
+
+    def _add(self, kind: str, entities: list[Any]) -> None:
+        with self._lock:
+            self._waiting[kind] += entities
+
+    def flush(self) -> None:
+        """Send everything that waits."""
+        with self._lock:
+            try:
+                for kind, size in _BATCH.items():
+                    while batch := self._waiting[kind][:size]:
+                        self.client.log_batch(self.run_id, **{kind: batch})
+                        del self._waiting[kind][:size]
+            except Exception as error:
+                self._warn(error)
+
+    def text(self, text: str, path: str) -> None:
+        """Store a text as an artifact."""
+        self._artifact(path, lambda: self.client.log_text(self.run_id, text, path))
+
+    def file(self, file: Path, folder: str | None = None) -> None:
+        """Store a copy of a file as an artifact."""
+        self._artifact(file.name, lambda: self.client.log_artifact(self.run_id, str(file), folder))
+
+    def figure(self, figure: Any, path: str) -> None:
+        """Store a matplotlib figure as an artifact."""
+        self._artifact(path, lambda: self.client.log_figure(self.run_id, figure, path))
+
+    def _artifact(self, name: str, store: Any) -> None:
+        try:
+            store()
+        except Exception as error:
+            self._lost_artifacts.append(name)
+            self._warn(error)
+
+    def _warn(self, error: Exception) -> None:
+        if not self._warned:
+            self._warned = True
+            log.warning("MLflow does not answer, the run goes on and will be written later: %s", str(error)[:300])
+
+    def end(self, status: str) -> None:
+        """Send what waits and end the run as FINISHED, FAILED or KILLED."""
+        self.flush()
+        try:
+            self.client.set_terminated(self.run_id, status=status)
+        except Exception as error:
+            log.error("MLflow run %s could not be ended as %s: %s", self.run_id, status, str(error)[:300])
+        missing = [f"{len(values)} {kind}" for kind, values in self._waiting.items() if values]
+        missing += [f"artifact {name}" for name in self._lost_artifacts]
+        if missing:
+            log.error("MLflow run %s lacks %s: the store failed", self.run_id, ", ".join(missing))

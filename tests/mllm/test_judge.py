@@ -1,0 +1,186 @@
+"""The shared-prefix judge against transformers' own forward pass, one prompt at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unime_kedro.errors import ModelError
+from unime_kedro.mllm.content import Content
+from unime_kedro.mllm.judge import PrefixJudge, score
+
+PROMPT = (
+    "I will provide you with a query and a candidate. Please evaluate whether the candidate meets the requirements of "
+    "the query. If it does, respond with 'Yes'; if it doesn't, respond with 'No'. Query:{}, Candidate:{}."
+)
+
+
+def naive_logits(adapter, query: Content, candidate: Content) -> np.ndarray:
+    """Build the whole chat by hand and run the model's own forward; nothing of the project but its files."""
+    import torch
+
+    def block(image):
+        out = adapter.image_processor(images=[Image.open(image).convert("RGB")], return_tensors="pt")
+        n = int(out["image_grid_thw"].prod()) // 4
+        return out, "<|vision_start|>" + "<|image_pad|>" * n + "<|vision_end|>"
+
+    texts, pixels, grids = [], [], []
+    for side in (query, candidate):
+        text = side.text
+        if side.image is not None:
+            out, tokens = block(side.image)
+            pixels.append(out["pixel_values"])
+            grids.append(out["image_grid_thw"])
+            text = text.replace("<|image_1|>", tokens) if "<|image_1|>" in text else f"{tokens}\n{text}".rstrip("\n")
+        texts.append(text)
+    whole = f"<|im_start|>user\n{PROMPT.format(*texts)}<|im_end|>\n<|im_start|>assistant\n"
+    ids = torch.tensor([adapter.tokenizer(whole)["input_ids"]])
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if pixels:
+        inputs |= {"pixel_values": torch.cat(pixels), "image_grid_thw": torch.cat(grids)}
+        inputs["mm_token_type_ids"] = (ids == adapter.image_id).long()
+    adapter.model.model.rope_deltas = None
+    with torch.no_grad():
+        last = adapter.model(**inputs, use_cache=False).logits[0, -1].float().numpy()
+    return last[[adapter.tokenizer("Yes")["input_ids"][0], adapter.tokenizer("No")["input_ids"][0]]]
+
+
+def cases(pictures):
+    scene = Content("<|image_1|>\nFind an image caption describing the given image.\n", pictures[0])
+    words = Content("Find me an image that matches the given caption: a dog, a pen and an axe\n")
+    crop = Content('<|image_1|>\nSelect the portion labeled as "the dog"\n', pictures[3])
+    texts = [Content("a dog and a pen"), Content("an axe"), Content("a picture of the camera, the pie and the dog")]
+    images = [Content("<|image_1|>\nRepresent the given image.\n", p) for p in pictures[:5]]
+    bare = [Content("", pictures[6])]
+    return {
+        "image query, text candidates": (scene, texts),
+        "text query, image candidates": (words, images),
+        "image query, image candidates": (crop, images + bare),
+        "text query, mixed candidates": (words, [*texts, *images, *bare]),
+        "text only": (words, texts),
+        "one candidate": (scene, texts[:1]),
+    }
+
+
+@pytest.mark.parametrize("case", list(cases([None] * 8)))
+@pytest.mark.parametrize("batch_size", [2, 64])
+def test_shared_prefix_equals_one_forward_per_pair(adapter, pictures, case, batch_size):
+    query, candidates = cases(pictures)[case]
+    found = PrefixJudge(adapter, batch_size=batch_size).judge(query, candidates)
+    wanted = np.stack([naive_logits(adapter, query, c) for c in candidates])
+    assert found.errors == [""] * len(candidates)
+    np.testing.assert_allclose(np.stack([found.yes, found.no], 1), wanted, atol=1e-4)
+    # the comparison means something: candidates differ by far more than the tolerance
+    assert len(candidates) == 1 or np.ptp(wanted[:, 0] - wanted[:, 1]) > 1e-2
+
+
+def test_computing_every_prompt_in_full_gives_the_same(adapter, pictures):
+    query, candidates = cases(pictures)["text query, mixed candidates"]
+    shared = PrefixJudge(adapter, batch_size=4)
+    full = PrefixJudge(adapter, batch_size=4, share_prefix=False)
+    a, b = shared.judge(query, candidates), full.judge(query, candidates)
+    np.testing.assert_allclose(a.yes - a.no, b.yes - b.no, atol=1e-4)
+    assert shared.counts.prompt_tokens == full.counts.prompt_tokens
+    assert shared.counts.run_tokens < 0.6 * full.counts.run_tokens
+
+
+def test_order_and_company_do_not_matter(adapter, pictures):
+    query, candidates = cases(pictures)["text query, mixed candidates"]
+    judge = PrefixJudge(adapter, batch_size=3)
+    forward, backward = judge.judge(query, candidates), judge.judge(query, candidates[::-1])
+    alone = np.array([judge.judge(query, [c]).yes[0] for c in candidates])
+    np.testing.assert_allclose(forward.yes, backward.yes[::-1], atol=1e-5)
+    np.testing.assert_allclose(forward.yes, alone, atol=1e-5)
+
+
+def test_a_picture_goes_through_the_vision_tower_once(adapter, pictures):
+    judge = PrefixJudge(adapter, batch_size=8)
+    images = [Content("<|image_1|>\nRepresent the given image.\n", p) for p in pictures[:4]]
+    for text in ("a", "b", "c"):
+        judge.judge(Content(text), images)
+    judge.judge(Content("<|image_1|>\nfind", pictures[0]), images)
+    assert judge.features.computed == 4
+
+
+def test_spilled_features_give_the_same_scores(adapter, pictures):
+    query, candidates = cases(pictures)["text query, mixed candidates"]
+    plain = PrefixJudge(adapter, batch_size=3)
+    tight = PrefixJudge(adapter, batch_size=3, vision_cache_gb=0)
+    first, second = plain.judge(query, candidates), tight.judge(query, candidates)
+    again = tight.judge(query, candidates)
+    assert tight.features.spilled > 0
+    assert tight.features.computed == plain.features.computed
+    np.testing.assert_array_equal(first.yes, second.yes)
+    np.testing.assert_array_equal(first.yes, again.yes)
+
+
+def test_worker_processes_do_not_change_scores(adapter, pictures):
+    query, candidates = cases(pictures)["image query, image candidates"]
+    ahead = PrefixJudge(adapter, batch_size=3, workers=1)
+    ahead.expect([query, *candidates])
+    np.testing.assert_array_equal(
+        ahead.judge(query, candidates).yes, PrefixJudge(adapter, batch_size=3).judge(query, candidates).yes
+    )
+
+
+def test_out_of_memory_is_tried_again_smaller(adapter, pictures, monkeypatch):
+    query, candidates = cases(pictures)["text query, mixed candidates"]
+    judge = PrefixJudge(adapter, batch_size=16)
+    wanted = judge.judge(query, candidates).yes
+    decode = type(adapter).decode
+
+    def small_memory(self, inputs, positions, mask, cache):
+        if inputs.shape[0] > 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        return decode(self, inputs, positions, mask, cache)
+
+    monkeypatch.setattr(type(adapter), "decode", small_memory)
+    found = judge.judge(query, candidates)
+    assert found.errors == [""] * len(candidates)
+    assert judge.counts.retries >= 1
+    np.testing.assert_allclose(found.yes, wanted, atol=1e-5)
+
+
+def test_one_bad_candidate_is_an_error_and_the_others_are_judged(adapter, pictures, monkeypatch):
+    query, candidates = cases(pictures)["text only"]
+    judge = PrefixJudge(adapter, batch_size=8)
+    wanted = judge.judge(query, candidates)
+    embed = type(adapter).embed_tokens
+    axe = adapter.tokenizer(" axe")["input_ids"][0]
+
+    def poisoned(self, ids, features):
+        out = embed(self, ids, features).clone()
+        out[(ids == axe).any(dim=1) & (ids.shape[1] < 40)] = float("nan")
+        return out
+
+    monkeypatch.setattr(type(adapter), "embed_tokens", poisoned)
+    found = judge.judge(query, candidates)
+    assert ["not finite" in e for e in found.errors] == [False, True, False]
+    assert np.isnan(found.yes[1])
+    np.testing.assert_allclose(found.yes[[0, 2]], wanted.yes[[0, 2]], atol=1e-5)
+
+
+def test_long_words_are_cut_and_counted_but_never_the_prompt(adapter, pictures):
+    judge = PrefixJudge(adapter, batch_size=8, max_tokens=160)
+    long, short = Content("a dog " * 500), Content("a dog")
+    found = judge.judge(Content("<|image_1|>\nfind", pictures[0]), [long, short])
+    assert judge.counts.truncated == 1
+    assert np.isfinite(found.yes).all()
+    tail = adapter.tokenizer(".<|im_end|>\n<|im_start|>assistant\n")["input_ids"]
+    assert judge._candidate_piece(long).ids[-len(tail) :].tolist() == tail
+    with pytest.raises(ModelError, match="max_tokens"):
+        PrefixJudge(adapter, batch_size=8, max_tokens=60)
+
+
+def test_both_parts_of_the_prompt_tokenize_as_the_whole(adapter):
+    judge = PrefixJudge(adapter, batch_size=8)
+    for query in ("plain", "ends with a newline\n", "ends with a question?", "trailing space ", "tab\t", "comma,", "é中"):
+        for candidate in ("a dog", "Dog", "...", "12", "", "'s"):
+            judge.check_tokenization(query, candidate)
+
+
+def test_score_is_safe_at_any_size_of_logit():
+    yes = np.array([0.0, 1.0, 500.0, -500.0, 1e30], dtype=np.float32)
+    no = np.array([0.0, -1.0, -500.0, 500.0, -1e30], dtype=np.float32)
+    np.testing.assert_allclose(score(yes, no), [0.5, 1 / (1 + np.exp(-2.0)), 1.0, 0.0, 1.0], atol=1e-7)

@@ -1,0 +1,114 @@
+"""A tiny mined corpus, worked out by hand, that keeps every rule.
+
+Three queries. Query 0 has a pool of three of which two are kept, query 1 keeps one, query 2 none.
+"""
+
+from __future__ import annotations
+
+import math
+
+import polars as pl
+
+FILES = {
+    "items": "02_intermediate/items.parquet",
+    "queries": "02_intermediate/queries.parquet",
+    "pool": "03_primary/pool.parquet",
+    "judge_scores": "03_primary/judge_scores.parquet",
+    "selection": "05_model_input/selection.parquet",
+    "negatives": "05_model_input/negatives.parquet",
+}
+REFERENCES = {
+    "items": (),
+    "queries": ("items",),
+    "pool": ("items", "queries"),
+    "judge_scores": ("items", "queries"),
+    "selection": ("queries",),
+    "negatives": ("items", "queries", "selection"),
+}
+#: yes_logit - no_logit of a score: .9 = 9/(1+9), .75 = 3/(1+3)
+LOGITS = {0.9: math.log(9), 0.75: math.log(3), 0.5: 0.0, 0.25: -math.log(3)}
+
+
+def good_tables() -> dict[str, pl.DataFrame]:
+    """Return the six tables."""
+    items = pl.DataFrame(
+        {
+            "item_id": range(8),
+            "text": ["a dog", "", "a cat", "a hat", "a bat", "a rat", "a mat", "a car"],
+            "image": ["", "img/1.png", "img/2.png", "", "", "", "", ""],
+            "content_key": [f"key-{i}" for i in range(8)],
+            "modality": ["text", "image", "image_text", "text", "text", "text", "text", "text"],
+        },
+        schema_overrides={"item_id": pl.Int64},
+    )
+    queries = pl.DataFrame(
+        {
+            "query_id": [0, 1, 2],
+            "dataset": ["MSCOCO", "MSCOCO", "OK-VQA"],
+            "meta_task": ["retrieval", "retrieval", "vqa"],
+            "item_id": [0, 1, 2],
+            "positive_item_id": [3, 4, 5],
+        }
+    )
+    pool = pl.DataFrame(
+        {
+            "query_id": [0, 0, 0, 1, 1, 1, 2, 2, 2],
+            "rank": [0, 1, 2] * 3,
+            "item_id": [6, 7, 4, 3, 6, 7, 7, 6, 3],
+            "similarity": [0.9, 0.8, 0.7, 0.5, 0.5, -0.25, 1.0, 0.0, -1.0],
+        },
+        schema_overrides={"rank": pl.Int32, "similarity": pl.Float32},
+    )
+    scores = [0.9, 0.5, 0.25, 0.9, 0.9, 0.75, 0.9, 0.5, 0.9, 0.9, 0.9, 0.9]
+    judge_scores = pl.DataFrame(
+        {
+            "query_id": [0] * 4 + [1] * 4 + [2] * 4,
+            "item_id": [3, 6, 7, 4, 4, 3, 6, 7, 5, 7, 6, 3],
+            "is_positive": [True, False, False, False] * 3,
+            "yes_logit": [LOGITS[score] - 1 for score in scores],
+            "no_logit": [-1.0] * 12,
+            "score": scores,
+        },
+        schema_overrides=dict.fromkeys(("yes_logit", "no_logit", "score"), pl.Float32),
+    )
+    selection = pl.DataFrame(
+        {
+            "query_id": [0, 1, 2],
+            "positive_score": [0.9, 0.9, 0.9],
+            "threshold": [0.89, 0.89, 0.89],
+            "pool_size": [3, 3, 3],
+            "kept": [2, 1, 0],
+            "dropped_false_negative": [1, 1, 3],
+            "dropped_unjudged": [0, 1, 0],
+            "outcome": ["sampled", "duplicated", "fallback"],
+        },
+        schema_overrides={"positive_score": pl.Float32, "threshold": pl.Float32}
+        | dict.fromkeys(("pool_size", "kept", "dropped_false_negative", "dropped_unjudged"), pl.Int32),
+    )
+    negatives = pl.DataFrame(
+        {
+            "query_id": [0, 0, 1, 1, 2, 2],
+            "slot": [0, 1] * 3,
+            "item_id": [6, 7, 3, 3, 7, 6],
+            "score": [0.5, 0.25, 0.75, 0.75, 1.0, 1.0],
+            "origin": ["sampled", "sampled", "sampled", "duplicate", "fallback", "fallback"],
+        },
+        schema_overrides={"slot": pl.Int32, "score": pl.Float32},
+    )
+    return {
+        "items": items,
+        "queries": queries,
+        "pool": pool,
+        "judge_scores": judge_scores,
+        "selection": selection,
+        "negatives": negatives,
+    }
+
+
+def edit(table: pl.DataFrame, row: int, **values: object) -> pl.DataFrame:
+    """Return the table with some values of one row replaced, types kept."""
+    here = pl.int_range(pl.len()) == row
+    return table.with_columns(
+        pl.when(here).then(pl.lit(value, dtype=table.schema[name])).otherwise(pl.col(name)).alias(name)
+        for name, value in values.items()
+    )

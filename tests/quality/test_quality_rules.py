@@ -1,0 +1,274 @@
+"""Every single rule: a table that breaks it, and nothing else, is refused before it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+import pytest
+from kedro.io import DataCatalog
+from quality_tables import edit, good_tables
+
+from unime_kedro.errors import DataError
+from unime_kedro.quality import TableError
+from unime_kedro.quality.suites import SUITES
+
+Tables = dict[str, pl.DataFrame]
+
+
+class Case(NamedTuple):
+    """A fault, the rules it breaks, how many rows break the first of them, and what its message must show."""
+
+    suite: str
+    rules: str
+    change: Callable[[pl.DataFrame], pl.DataFrame]
+    rows: int
+    sample: str
+
+
+def _at(row: int, **values: object) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    return lambda table: edit(table, row, **values)
+
+
+def _swap_ranks(table: pl.DataFrame) -> pl.DataFrame:
+    return edit(edit(table, 3, rank=1), 4, rank=0)
+
+
+CASES = [
+    # items
+    Case("items", "has_rows", lambda t: t.clear(), 0, "the table is empty"),
+    Case("items", "item_id_in_range", _at(7, item_id=8), 1, "item_id=8"),
+    Case("items", "item_id_in_range", _at(0, item_id=-1), 1, "item_id=-1"),
+    Case("items", "item_id_is_unique", _at(7, item_id=6), 2, "item_id=6 item_id_occurrences=2"),
+    Case("items", "content_key_is_not_empty", _at(5, content_key=""), 1, "item_id=5 content_key=''"),
+    Case("items", "content_key_is_unique", _at(5, content_key="key-4"), 2, "item_id=4 content_key_occurrences=2"),
+    Case("items", "modality_is_known modality_fits_content", _at(5, modality="video"), 1, "item_id=5 modality='video'"),
+    Case(
+        "items", "modality_fits_content", _at(1, text="a dog"), 1, "modality='image' modality_of_content='image_text'"
+    ),
+    Case("items", "modality_fits_content", _at(2, image=""), 1, "modality='image_text' modality_of_content='text'"),
+    Case("items", "modality_fits_content", _at(3, text=""), 1, "modality='text' modality_of_content='nothing'"),
+    # queries
+    Case("queries", "has_rows", lambda t: t.clear(), 0, "the table is empty"),
+    Case("queries", "query_id_in_range", _at(2, query_id=3), 1, "query_id=3"),
+    Case("queries", "query_id_is_unique", _at(2, query_id=1), 2, "query_id=1 query_id_occurrences=2"),
+    Case("queries", "dataset_is_not_empty", _at(1, dataset=""), 1, "query_id=1 dataset=''"),
+    Case("queries", "meta_task_is_not_empty", _at(1, meta_task=""), 1, "query_id=1 meta_task=''"),
+    Case("queries", "item_exists", _at(1, item_id=8), 1, "query_id=1 item_exists=False item_id=8"),
+    Case("queries", "positive_exists", _at(1, positive_item_id=-1), 1, "positive_item_id=-1"),
+    # pool
+    Case("pool", "query_exists", lambda t: _third_as(t, 9), 3, "query_id=9 rank=0 item_id=7 query_exists=False"),
+    Case("pool", "item_exists", _at(4, item_id=99), 1, "query_id=1 rank=1 item_id=99 item_exists=False"),
+    Case("pool", "ranks_have_no_gaps", _at(8, rank=3), 1, "query_id=2 rank=3 item_id=3 rank_expected=2"),
+    Case("pool", "ranks_have_no_gaps", _at(4, rank=0), 1, "query_id=1 rank=0 item_id=6 rank_expected=1"),
+    Case("pool", "ranks_have_no_gaps", lambda t: t.filter(pl.col("rank") > 0), 6, "rank=1 item_id=7 rank_expected=0"),
+    Case("pool", "similarity_is_a_cosine", _at(0, similarity=1.2), 1, "query_id=0 rank=0 item_id=6 similarity=1.2"),
+    Case("pool", "similarity_is_a_cosine", _at(8, similarity=-1.0000001), 1, "rank=2 item_id=3 similarity=-1.0000001"),
+    Case("pool", "similarity_falls_with_rank", _at(1, similarity=0.95), 1, "similarity=0.95"),
+    Case("pool", "similarity_falls_with_rank", lambda t: t.with_columns(rank=2 - pl.col("rank")), 5, "query_id=0"),
+    Case("pool", "own_positive_is_absent", _at(5, item_id=4), 1, "query_id=1 rank=2 item_id=4"),
+    Case("pool", "pairs_are_unique", _at(5, item_id=3), 2, "query_id=1 rank=0 item_id=3 occurrences=2"),
+    # judge_scores
+    Case("judge_scores", "query_exists", lambda t: _third_as(t, 9), 4, "query_id=9"),
+    Case("judge_scores", "item_exists", _at(2, item_id=99), 1, "query_id=0 item_id=99 item_exists=False"),
+    Case("judge_scores", "one_positive_per_query", lambda t: t.slice(1), 3, "query_id=0 item_id=6 positives=0"),
+    Case(
+        "judge_scores",
+        "one_positive_per_query positive_is_the_querys",
+        _at(1, is_positive=True),
+        4,
+        "query_id=0 item_id=3 positives=2",
+    ),
+    Case(
+        "judge_scores",
+        "positive_is_the_querys",
+        lambda t: edit(edit(t, 0, is_positive=False), 1, is_positive=True),
+        2,
+        "query_id=0 item_id=6 is_positive=True is_own_positive=False",
+    ),
+    Case("judge_scores", "score_is_a_probability score_fits_logits", _at(1, score=1.5), 1, "item_id=6 score=1.5"),
+    Case("judge_scores", "score_is_a_probability score_fits_logits", _at(1, score=-0.5), 1, "item_id=6 score=-0.5"),
+    Case("judge_scores", "score_fits_logits", _at(1, score=0.50002), 1, "score=0.50002 score_expected=0.5"),
+    Case("judge_scores", "score_fits_logits", _at(5, yes_logit=0.0), 1, "score=0.75 score_expected=0.731059"),
+    Case(
+        "judge_scores",
+        "score_fits_logits",
+        _at(1, yes_logit=float("inf"), no_logit=float("inf")),
+        1,
+        "query_id=0 item_id=6 score_error=inf score=0.5",
+    ),
+    Case("judge_scores", "pairs_are_unique", _at(2, item_id=6), 2, "query_id=0 item_id=6 occurrences=2"),
+    # selection
+    Case("selection", "query_exists", _at(1, query_id=7), 1, "query_id=7 query_exists=False"),
+    Case("selection", "query_id_is_unique", _at(1, query_id=0), 2, "query_id=0 query_id_occurrences=2"),
+    Case("selection", "positive_score_is_a_probability", _at(1, positive_score=1.01), 1, "positive_score=1.01"),
+    Case("selection", "threshold_is_a_number", _at(1, threshold=float("nan")), 1, "query_id=1 threshold_is_nan=True"),
+    Case("selection", "pool_size_is_a_count counts_add_up", _at(1, pool_size=-1), 1, "query_id=1 pool_size=-1"),
+    Case("selection", "kept_is_a_count", _at(0, kept=-1, dropped_false_negative=4), 1, "query_id=0 kept=-1"),
+    Case(
+        "selection",
+        "dropped_false_negative_is_a_count",
+        _at(0, dropped_false_negative=-1, kept=4),
+        1,
+        "query_id=0 dropped_false_negative=-1",
+    ),
+    Case("selection", "dropped_unjudged_is_a_count", _at(0, dropped_unjudged=-1, kept=3), 1, "dropped_unjudged=-1"),
+    Case("selection", "counts_add_up", _at(1, kept=2), 1, "query_id=1 pool_size=3 pool_size_expected=4"),
+    Case("selection", "outcome_is_known", _at(0, outcome="drawn"), 1, "query_id=0 outcome='drawn'"),
+    Case(
+        "selection", "fallback_means_nothing_kept", _at(0, outcome="fallback"), 1, "is_fallback=True nothing_kept=False"
+    ),
+    Case(
+        "selection", "fallback_means_nothing_kept", _at(2, outcome="sampled"), 1, "is_fallback=False nothing_kept=True"
+    ),
+    # negatives
+    Case("negatives", "query_exists query_selected", lambda t: _third_as(t, 9), 2, "query_id=9 slot=0 item_id=7"),
+    Case("negatives", "item_exists", _at(1, item_id=99), 1, "query_id=0 slot=1 item_id=99 item_exists=False"),
+    Case("negatives", "slots_have_no_gaps", _at(1, slot=2), 1, "query_id=0 slot=2 item_id=7 slot_expected=1"),
+    Case("negatives", "slots_have_no_gaps", _at(1, slot=0), 1, "query_id=0 slot=0 item_id=7 slot_expected=1"),
+    Case(
+        "negatives", "slots_per_query", lambda t: t.head(5), 1, "query_id=2 slot=0 item_id=7 slots=1 slots_expected=2"
+    ),
+    Case("negatives", "own_positive_is_absent", _at(1, item_id=3), 1, "query_id=0 slot=1 item_id=3"),
+    Case("negatives", "origin_is_known", _at(1, origin="drawn"), 1, "query_id=0 slot=1 item_id=7 origin='drawn'"),
+    Case("negatives", "score_is_a_probability", _at(1, score=-0.1), 1, "query_id=0 slot=1 item_id=7 score=-0.1"),
+    Case("negatives", "score_is_below_threshold", _at(1, score=0.8900001), 1, "score=0.8900001 threshold=0.89"),
+    Case("negatives", "fallback_scores_one", _at(5, score=0.75), 1, "query_id=2 slot=1 item_id=6 fallback_score=0.75"),
+    Case(
+        "negatives",
+        "fallback_as_selected",
+        _at(0, origin="fallback", score=1.0),
+        1,
+        "query_id=0 slot=0 item_id=6 is_fallback=True fallback_expected=False",
+    ),
+    Case("negatives", "fallback_as_selected", _at(5, origin="sampled", score=0.5), 1, "is_fallback=False"),
+    Case("negatives", "repeats_are_marked", _at(3, origin="sampled"), 1, "query_id=1 slot=1 item_id=3"),
+    Case("negatives", "duplicates_repeat", _at(1, origin="duplicate"), 1, "query_id=0 slot=1 item_id=7"),
+]
+
+
+def _third_as(table: pl.DataFrame, query_id: int) -> pl.DataFrame:
+    """Give query 2 another id."""
+    return table.with_columns(query_id=pl.col("query_id").replace(2, query_id))
+
+
+def _null_cases() -> list[Case]:
+    """One null in every column that may hold none: in a row whose absence opens no gap."""
+    rows = {"items": 7, "queries": 1, "pool": 8, "judge_scores": 2, "selection": 1, "negatives": 1}
+    more = {("negatives", "query_id"): " slots_per_query"}
+    return [
+        Case(
+            suite,
+            f"{column}_is_present{more.get((suite, column), '')}",
+            _at(row, **{column: None}),
+            1,
+            f"{column}=null",
+        )
+        for suite, row in rows.items()
+        for column in SUITES[suite].columns
+        if column not in SUITES[suite].nullable
+    ]
+
+
+def _nan_cases() -> list[Case]:
+    nan = float("nan")
+    places = [("pool", "similarity", 8), ("selection", "positive_score", 1), ("negatives", "score", 1)]
+    places += [("judge_scores", column, 2) for column in ("yes_logit", "no_logit", "score")]
+    return [Case(suite, f"{column}_is_present", _at(row, **{column: nan}), 1, "null") for suite, column, row in places]
+
+
+def _type_cases() -> list[Case]:
+    """Every column in a type that differs as little as possible."""
+    near = {
+        pl.Int64: pl.Int32,
+        pl.Int32: pl.Int64,
+        pl.Float32: pl.Float64,
+        pl.Boolean: pl.UInt8,
+        pl.String: pl.Categorical,
+    }
+    return [
+        Case(
+            suite,
+            f"{column}_type",
+            lambda t, column=column, kind=near[kind]: t.with_columns(pl.col(column).cast(kind)),
+            0,
+            f"{column} is {near[kind]()!s}",
+        )
+        for suite, spec in SUITES.items()
+        for column, kind in spec.columns.items()
+    ]
+
+
+def _column_cases() -> list[Case]:
+    lacking = [Case(suite, "columns", lambda t: t.drop(t.columns[-1]), 0, "missing: ") for suite in SUITES]
+    return lacking + [Case(suite, "columns", lambda t: t.with_columns(x=1), 0, "unexpected: x") for suite in SUITES]
+
+
+ALL_CASES = [*CASES, *_null_cases(), *_nan_cases(), *_type_cases(), *_column_cases()]
+
+
+@pytest.mark.parametrize("case", ALL_CASES, ids=lambda case: f"{case.suite}-{case.rules.split()[0]}")
+def test_broken_rule(case: Case, tables: Tables, data_root: Path, catalog_of: Callable[..., DataCatalog]) -> None:
+    with pytest.raises(TableError) as caught:
+        catalog_of(case.suite).save("checked", case.change(tables[case.suite]))
+
+    assert not (data_root / "checked.parquet").exists()
+    rules = case.rules.split()
+    failures = {failure.rule: failure for failure in caught.value.verdict.failures}
+    assert set(failures) == set(rules)
+    assert failures[rules[0]].rows == case.rows
+    # Great Expectations itself says so, too
+    assert all(failure.found for failure in failures.values()), failures
+    message = str(caught.value)
+    assert f"{rules[0]}: {failures[rules[0]].meaning}" in message
+    assert case.sample in message
+
+
+def test_every_rule_has_a_case() -> None:
+    tables = good_tables()
+    rules = {(name, rule.name) for name, suite in SUITES.items() for rule in suite.all_rules(tables[name], helpers=())}
+    assert rules == {(case.suite, rule) for case in ALL_CASES for rule in case.rules.split()}
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_good_table_is_saved(
+    suite: str, tables: Tables, data_root: Path, catalog_of: Callable[..., DataCatalog]
+) -> None:
+    catalog_of(suite).save("checked", tables[suite])
+
+    assert pl.read_parquet(data_root / "checked.parquet").equals(tables[suite])
+
+
+@pytest.mark.parametrize("suite", ["pool", "judge_scores", "selection", "negatives"])
+def test_empty_table_is_fine(
+    suite: str, tables: Tables, data_root: Path, catalog_of: Callable[..., DataCatalog]
+) -> None:
+    catalog_of(suite).save("checked", tables[suite].clear())
+
+    assert pl.read_parquet(data_root / "checked.parquet").schema == tables[suite].schema
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_row_order_does_not_matter(suite: str, tables: Tables, catalog_of: Callable[..., DataCatalog]) -> None:
+    catalog_of(suite).save("checked", tables[suite].sample(fraction=1, shuffle=True, seed=3))
+
+
+def test_no_threshold_means_no_limit(tables: Tables, data_root: Path, catalog_of: Callable[..., DataCatalog]) -> None:
+    selection = tables["selection"].with_columns(threshold=pl.lit(None, dtype=pl.Float32))
+    catalog_of("selection").save("checked", selection)
+    selection.write_parquet(data_root / "05_model_input/selection.parquet")
+
+    catalog_of("negatives").save("checked", edit(tables["negatives"], 0, score=0.99))
+
+
+def test_slots_given_or_most_common(tables: Tables, catalog_of: Callable[..., DataCatalog]) -> None:
+    catalog_of("negatives", slots=2).save("checked", tables["negatives"])
+    with pytest.raises(TableError, match=r"6 of 6 rows break it, .* slots=2 slots_expected=10"):
+        catalog_of("negatives", slots=10).save("checked", tables["negatives"])
+
+
+def test_refusal_is_an_error_of_ours_too(tables: Tables, catalog_of: Callable[..., DataCatalog]) -> None:
+    with pytest.raises(DataError):
+        catalog_of("pool").save("checked", edit(tables["pool"], 0, similarity=1.2))
