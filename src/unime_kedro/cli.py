@@ -140,6 +140,7 @@ def _readable(error: Exception) -> RunFailed | None:
     """Return the short form of an error, its traceback put away in a file; None for one that must be seen whole."""
     from unime_kedro.failures import message_of, write_traceback
     from unime_kedro.paths import resolve
+    from unime_kedro.summary import shorten
     from unime_kedro.tracking.provenance import command_line
 
     message = message_of(error)
@@ -147,7 +148,7 @@ def _readable(error: Exception) -> RunFailed | None:
         return None
     folder = next((hook.reporting for hook in _hooks() if getattr(hook, "reporting", None)), None)
     file = write_traceback(error, folder or resolve("data/08_reporting"), command_line())
-    return RunFailed(f"{message}\n(traceback: {file})" if file else message)
+    return RunFailed(f"{message}\n(traceback: {shorten(file)})" if file else message)
 
 
 def _hooks() -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from unime_kedro.errors import UnimeError
+from unime_kedro.tracking.provenance import without_password
 
 #: how the bare ValueErrors begin that Kedro raises for names given to --pipeline, --nodes, --from-inputs and so on
 _NAMING_ERRORS = (
@@ -56,7 +57,7 @@ def write_traceback(error: BaseException, folder: Path, command: str) -> Path | 
     moment = datetime.now().astimezone().isoformat(timespec="seconds")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        text = "".join(traceback.format_exception(error))
+        text = without_password("".join(traceback.format_exception(error)))
         file.write_text(f"{moment}  {command}\n{text}", encoding="utf-8")
     except OSError:
         return None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.framework.hooks import hook_impl
 
 from unime_kedro.config import check_parameters, data_root
-from unime_kedro.tracking.hook import pipeline_label
+from unime_kedro.tracking.hook import pipeline_label, written_elsewhere
 from unime_kedro.tracking.metrics import SUFFIX
 
 if TYPE_CHECKING:
@@ -73,6 +73,9 @@ class SummaryHook:
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         """Keep the metrics of nodes that ran."""
         self._saved.add(dataset_name)
+        self._keep(dataset_name, data)
+
+    def _keep(self, dataset_name: str, data: Any) -> None:
         if dataset_name.endswith(SUFFIX) and isinstance(data, dict):
             self._metrics[dataset_name.removesuffix(SUFFIX)] = data
 
@@ -82,6 +85,10 @@ class SummaryHook:
         from unime_kedro.summary import STAGES, place_lines, result_lines
 
         seconds = time.monotonic() - self._clock
+        for name in written_elsewhere(pipeline, catalog, self._start, self._saved):
+            self._saved.add(name)
+            if name.endswith(SUFFIX):
+                self._keep(name, catalog.load(name))
         if not any(stage in self._metrics for stage in STAGES):
             return
         title = f"{pipeline_label(run_params)}: done in {seconds:,.1f} s"

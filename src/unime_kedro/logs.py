@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -24,6 +25,12 @@ def configure_logging(project_path: Path) -> None:
     from kedro.framework.project import LOGGING
 
     LOGGING.configure(choose_handler(yaml.safe_load(file.read_text(encoding="utf-8")), is_terminal()))
+    # a node's error ends the run and is shown then; Kedro also logs it
+    logging.getLogger("kedro.pipeline.node").addFilter(_below_error)
+
+
+def _below_error(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR
 
 
 def is_terminal() -> bool:

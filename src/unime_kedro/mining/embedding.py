@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import polars as pl
 
-from unime_kedro.io.atomic import atomic_write
+from unime_kedro.atomic import atomic_write
 from unime_kedro.mllm.content import Content
 
 #: items embedded between two records of progress; fixed, so that a resumed run forms the same batches

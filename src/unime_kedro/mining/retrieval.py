@@ -68,7 +68,8 @@ def retrieve_pool(
         k: Pool size, at least 1.
         max_similarity: delta of the paper; compared as float32, like the similarities. None is off.
         exclude: ``positive`` or ``known_positives``.
-        memory_gb: Budget in GiB for what is copied and computed on the way, the result not included.
+        memory_gb: Budget in GiB for what is copied and computed on the way; not for the result, nor for pages of a
+            memory map, which the system takes back when it needs them.
         progress: Is advanced by the number of finished queries.
         index: Searches the candidates in ascending order of item_id; exact and flat by default.
         blocks: Block sizes in place of those derived from ``memory_gb``.

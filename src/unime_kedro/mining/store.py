@@ -18,7 +18,7 @@ from typing import Any
 import polars as pl
 
 from unime_kedro.errors import DataError
-from unime_kedro.io.atomic import atomic_write, save_parquet
+from unime_kedro.atomic import atomic_write, save_parquet
 
 SCHEMA = {
     "query_key": pl.String,

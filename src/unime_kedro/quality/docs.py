@@ -9,6 +9,7 @@ outputs to version: their paths change with every run.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,24 +43,21 @@ def make_context(docs: Path | None) -> Any:
     from great_expectations.data_context.types.base import DataContextConfig, ProgressBarsConfig
 
     memory = {"class_name": "InMemoryStoreBackend"}
-    sites = {}
+    expectations, results, sites = memory, memory, {}
     if docs is not None:
-        site = {
+        expectations, results = _folder(_expectations_folder(docs)), _folder(_results_folder(docs))
+        sites["data_docs"] = {
             "class_name": "SiteBuilder",
             "show_how_to_buttons": False,
             "store_backend": _folder(docs),
             "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
             "site_section_builders": {"profiling": "None"},  # the word: Great Expectations compares texts here
         }
-        sites["data_docs"] = site
     config = DataContextConfig(
         config_version=4.0,
         stores={
-            "expectations": {
-                "class_name": "ExpectationsStore",
-                "store_backend": _store(docs, "expectations") or memory,
-            },
-            "results": {"class_name": "ValidationResultsStore", "store_backend": _store(docs, "results") or memory},
+            "expectations": {"class_name": "ExpectationsStore", "store_backend": expectations},
+            "results": {"class_name": "ValidationResultsStore", "store_backend": results},
             "validation_definition_store": {"class_name": "ValidationDefinitionStore", "store_backend": memory},
             "checkpoints": {"class_name": "CheckpointStore", "store_backend": memory},
         },
@@ -73,12 +71,16 @@ def make_context(docs: Path | None) -> Any:
     return gx.get_context(mode="ephemeral", project_config=config)
 
 
+def _expectations_folder(docs: Path) -> Path:
+    return docs.parent / "gx" / "expectations"
+
+
+def _results_folder(docs: Path) -> Path:
+    return docs.parent / "gx" / "results"
+
+
 def _folder(path: Path) -> dict[str, str]:
     return {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(path)}
-
-
-def _store(docs: Path | None, name: str) -> dict[str, str] | None:
-    return None if docs is None else _folder(docs.parent / "gx" / name)
 
 
 def publish(context: Any, suite: str, docs: Path) -> None:
@@ -93,9 +95,18 @@ def publish(context: Any, suite: str, docs: Path) -> None:
             store.remove_key(key)
     # this also removes the pages of results that are gone
     context.build_data_docs(resource_identifiers=[ExpectationSuiteIdentifier(suite), latest])
+    for folder in (_results_folder(docs) / suite, docs / "validations" / suite):
+        _remove_empty_folders(folder)
     pages = [docs / "index.html", docs / "expectations" / f"{suite}.html"]
     for page in (*pages, *(docs / "validations" / suite).rglob("*.html")):
         _remove_beacon(page, docs)
+
+
+def _remove_empty_folders(folder: Path) -> None:
+    # deepest first; Great Expectations means to do this itself, but leaves the folder of every run behind
+    for below in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+        with suppress(OSError):
+            below.rmdir()
 
 
 def _remove_beacon(page: Path, docs: Path) -> None:

@@ -1,32 +1,36 @@
-"""Runs the rules of a suite as real Great Expectations over a pandas frame; the only module that imports them."""
+"""Runs the rules of a suite as real Great Expectations over a pandas frame."""
 
 from __future__ import annotations
 
 import gc
+import html
 import logging
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 
 from .docs import make_context, publish
 from .report import SAMPLES
 from .rules import Rule
-
-log = logging.getLogger(__name__)
 
 # Kedro may save tables from several threads; a Great Expectations context is made for one
 _LOCK = threading.RLock()
 
 
 def evaluate(
-    suite: str, rules: Sequence[Rule], frame: pl.DataFrame, keys: Sequence[str], docs: Path | None
+    suite: str,
+    rules: Sequence[Rule],
+    frame: pl.DataFrame,
+    samples: Mapping[str, Sequence[str]],
+    docs: Path | None,
 ) -> dict[str, str | None]:
     """Let Great Expectations judge the rules on a frame, and document the result.
 
@@ -34,7 +38,7 @@ def evaluate(
         suite: Name of the suite, the title of its pages.
         rules: The rules; their columns must be in ``frame``.
         frame: The rows to show, helper columns included.
-        keys: The columns that identify sample rows in the Data Docs.
+        samples: Rule name -> rows that break it, for the Data Docs, which by themselves show bare values.
         docs: Folder of the Data Docs, None for none.
 
     Returns:
@@ -43,7 +47,7 @@ def evaluate(
     with _LOCK, _quiet():
         gx = _import()
         context = _context(docs)
-        expectations = [_expectation(gx, rule) for rule in rules]
+        expectations = [_expectation(gx, rule, samples.get(rule.name, ())) for rule in rules]
         asset = context.data_sources.add_or_update_pandas(suite).add_dataframe_asset(suite)
         definition = gx.ValidationDefinition(
             name=suite,
@@ -51,21 +55,19 @@ def evaluate(
             suite=gx.ExpectationSuite(suite, expectations=expectations),
         )
         result = context.validation_definitions.add_or_update(definition).run(
-            batch_parameters={"dataframe": to_pandas(frame)},
-            result_format={
-                "result_format": "SUMMARY",
-                "partial_unexpected_count": SAMPLES,
-                "unexpected_index_column_names": [key for key in keys if key in frame.columns],
-            },
+            batch_parameters={"dataframe": to_pandas(_escaped(frame))},
+            result_format={"result_format": "SUMMARY", "partial_unexpected_count": SAMPLES},
         )
         if docs is not None:
             publish(context, suite, docs)
     return {one.expectation_config.meta["rule"]: None if one.success else _found(one) for one in result.results}
 
 
-def _expectation(gx: Any, rule: Rule) -> Any:
+def _expectation(gx: Any, rule: Rule, samples: Sequence[str]) -> Any:
     expectation = getattr(gx.expectations, rule.expectation)
-    return expectation(**rule.arguments, description=rule.meaning, meta={"rule": rule.name})
+    shown = html.escape(" | ".join(samples))
+    description = f"{rule.meaning}. Rows that break it: {shown}" if shown else rule.meaning
+    return expectation(**rule.arguments, description=description, meta={"rule": rule.name})
 
 
 def _found(one: Any) -> str:
@@ -81,6 +83,15 @@ def _found(one: Any) -> str:
     info = one.exception_info
     causes = [info] if "exception_message" in info else list(info.values())
     return "; ".join(sorted({str(cause["exception_message"]) for cause in causes}))
+
+
+def _escaped(frame: pl.DataFrame) -> pl.DataFrame:
+    """Escape texts for HTML: Great Expectations writes values into its pages as they are.
+
+    No verdict depends on it: equal texts stay equal, different ones different, empty ones empty, and the texts that a
+    rule names have nothing to escape.
+    """
+    return frame.with_columns(cs.string().str.replace_many({"&": "&amp;", "<": "&lt;", ">": "&gt;"}))
 
 
 def to_pandas(frame: pl.DataFrame) -> Any:

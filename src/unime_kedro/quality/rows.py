@@ -38,31 +38,17 @@ def select_rows(frame: pl.DataFrame, rules: Sequence[Rule], max_rows: int) -> tu
     return frame[pl.concat([first, *(rows.rename("") for rows in broken)]).unique().sort()], counts
 
 
-def failure_of(rule: Rule, frame: pl.DataFrame, count: int, found: str | None, keys: Sequence[str]) -> Failure | None:
-    """Describe a broken rule.
+def sample_rows(frame: pl.DataFrame, rule: Rule, keys: Sequence[str]) -> tuple[str, ...]:
+    """Write the first few rows that break a rule as readable text.
 
     Args:
-        rule: The rule.
         frame: The whole table with its helper columns.
-        count: How many of its rows break the rule.
-        found: What Great Expectations holds against it, None for nothing. Either verdict suffices.
-        keys: The columns that say which row is meant.
-
-    Returns:
-        The failure with sample rows, None when the rule holds.
+        rule: A rule about rows.
+        keys: The columns that say which row is meant; the columns that the rule reads follow them.
     """
-    if count and rule.breaks is not None:
-        shown = list(dict.fromkeys([*keys, *rule.columns]))
-        evidence = _samples(frame.lazy().filter(rule.breaks).select(shown).head(SAMPLES).collect())
-    elif rule.problem or found:
-        evidence = (rule.problem or str(found),)
-    else:
-        return None
-    column = rule.columns[0] if rule.columns else None
-    return Failure(rule.name, rule.expectation, rule.meaning, column, count, evidence, found)
-
-
-def _samples(rows: pl.DataFrame) -> tuple[str, ...]:
+    assert rule.breaks is not None, f"{rule.name} is a rule about the whole table"
+    shown = list(dict.fromkeys([*keys, *rule.columns]))
+    rows = frame.lazy().filter(rule.breaks).select(shown).head(SAMPLES).collect()
     # as float32 numbers, 0.95 is written 0.95; as Python's, 0.94999998
     single = {name for name, kind in rows.schema.items() if kind == pl.Float32}
     return tuple(
@@ -71,3 +57,22 @@ def _samples(rows: pl.DataFrame) -> tuple[str, ...]:
         )
         for row in rows.to_dicts()
     )
+
+
+def failure_of(rule: Rule, count: int, rows: tuple[str, ...], found: str | None) -> Failure | None:
+    """Describe a broken rule.
+
+    Args:
+        rule: The rule.
+        count: How many rows of the table break it.
+        rows: Samples of them.
+        found: What Great Expectations holds against it, None for nothing. Either verdict suffices.
+
+    Returns:
+        The failure, None when the rule holds.
+    """
+    if not (count or rule.problem or found):
+        return None
+    column = rule.columns[0] if rule.columns else None
+    samples = rows or (rule.problem or str(found),)
+    return Failure(rule.name, rule.expectation, rule.meaning, column, count, samples, found)

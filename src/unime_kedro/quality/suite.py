@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from ..errors import DataError
@@ -120,16 +121,50 @@ def rows_shown(shown: int, rows: int) -> Rule:
     return row_count("rows_shown", shown, f"checked: {part}")
 
 
-def occurrences(*keys: str) -> pl.Expr:
-    """How often a row's key occurs in the table."""
-    return pl.len().over(*keys).cast(pl.Int64)
-
-
 def known(column: str, ids: pl.Series) -> pl.Expr:
     """Whether the value is among ``ids``; true for nulls, which break a rule of their own."""
     return pl.col(column).is_in(ids.implode()).fill_null(True)
 
 
+def repeats(frame: pl.DataFrame, *keys: str) -> pl.Series:
+    """Mark the rows whose key stands in an earlier row, too; a key with a null is equal to none.
+
+    By sorting: at 33 million pairs a fifth of the time and memory that grouping takes.
+    """
+    order = frame.select(pl.arg_sort_by(*keys, maintain_order=True)).to_series()
+    same = (pl.col(key) == pl.col(key).shift(1) for key in keys)
+    again = frame.select(keys)[order].select(pl.all_horizontal(*same).fill_null(False)).to_series()
+    mask = np.zeros(frame.height, dtype=bool)
+    mask[order.filter(again).to_numpy()] = True
+    return pl.Series(mask)
+
+
+def with_occurrences(frame: pl.DataFrame, name: str, *keys: str) -> pl.DataFrame:
+    """Add how often a row's key occurs in the table."""
+    again = frame.select(keys).filter(repeats(frame, *keys))
+    if again.is_empty():
+        return frame.with_columns(pl.lit(1, dtype=pl.Int64).alias(name))
+    counts = again.group_by(keys).agg((pl.len() + 1).cast(pl.Int64).alias(name))
+    return frame.join(counts, on=keys, how="left", maintain_order="left").with_columns(pl.col(name).fill_null(1))
+
+
+def in_order(frame: pl.DataFrame, group: str, place: str) -> pl.DataFrame:
+    """Sort by group and place, nulls last; a table in that order already, the usual case, is not copied."""
+    groups, places = pl.col(group), pl.col(place)
+    later = (groups > groups.shift(1)) | ((groups == groups.shift(1)) & (places >= places.shift(1)))
+    if frame.height < 2 or frame.select(later.slice(1).fill_null(False).all()).item():
+        return frame
+    return frame.sort(group, place, nulls_last=True, maintain_order=True)
+
+
 def position(group: str) -> pl.Expr:
-    """Number of a row within its group, 0-based, in the order of the table; null where the group is."""
-    return pl.when(pl.col(group).is_not_null()).then(pl.int_range(pl.len(), dtype=pl.Int32).over(group))
+    """Number of a row within its group, 0-based, null where the group is; rows of a group must be adjacent."""
+    row = pl.int_range(pl.len())
+    begins = pl.col(group).ne_missing(pl.col(group).shift(1))
+    number = row - pl.when(begins).then(row).forward_fill()
+    return pl.when(pl.col(group).is_not_null()).then(number).cast(pl.Int32)
+
+
+def previous(column: str, group: str) -> pl.Expr:
+    """Value of the row before, null at the first row of a group; rows of a group must be adjacent."""
+    return pl.when(pl.col(group) == pl.col(group).shift(1)).then(pl.col(column).shift(1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from .rules import Rule, between, holds, in_set, not_empty, same, unique
-from .suite import References, Suite, known, occurrences
+from .suite import References, Suite, known, with_occurrences
 
 MODALITIES = ("text", "image", "image_text")
 
@@ -30,11 +30,9 @@ def _derive_items(table: pl.DataFrame, references: References, slots: int | None
         .when(has_text.is_not_null() & has_image.is_not_null())
         .then(pl.lit("nothing"))
     )
-    return table.with_columns(
-        item_id_occurrences=occurrences("item_id"),
-        content_key_occurrences=occurrences("content_key"),
-        modality_of_content=modality,
-    )
+    frame = with_occurrences(table, "item_id_occurrences", "item_id")
+    frame = with_occurrences(frame, "content_key_occurrences", "content_key")
+    return frame.with_columns(modality_of_content=modality)
 
 
 def _item_rules(rows: int) -> list[Rule]:
@@ -69,8 +67,7 @@ ITEMS = Suite(
 
 def _derive_queries(table: pl.DataFrame, references: References, slots: int | None) -> pl.DataFrame:
     items = references.ids("items", "item_id")
-    return table.with_columns(
-        query_id_occurrences=occurrences("query_id"),
+    return with_occurrences(table, "query_id_occurrences", "query_id").with_columns(
         item_exists=known("item_id", items),
         positive_exists=known("positive_item_id", items),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from .rules import Rule, between, holds, in_set, same, unique
-from .suite import References, Suite, known, occurrences, position
+from .suite import References, Suite, in_order, known, position, previous, with_occurrences
 
 #: how far a stored float32 score may be from the sigmoid of its stored float32 logits
 SCORE_TOLERANCE = 1e-5
@@ -40,11 +40,10 @@ def with_query(table: pl.DataFrame, references: References) -> pl.DataFrame:
 
 
 def _derive_pool(table: pl.DataFrame, references: References, slots: int | None) -> pl.DataFrame:
-    before = pl.col("similarity").shift(1).over("query_id")
-    return with_query(table.sort("query_id", "rank", maintain_order=True, nulls_last=True), references).with_columns(
+    frame = with_query(in_order(table, "query_id", "rank"), references)
+    return with_occurrences(frame, "occurrences", "query_id", "item_id").with_columns(
         rank_expected=position("query_id"),
-        similarity_rise=(pl.col("similarity") - before).fill_null(0.0),
-        occurrences=occurrences("query_id", "item_id"),
+        similarity_rise=pl.col("similarity") - previous("similarity", "query_id"),
     )
 
 
@@ -81,12 +80,12 @@ def _derive_judge_scores(table: pl.DataFrame, references: References, slots: int
     error = (pl.col("score").cast(pl.Float64) - expected).abs()
     numbers = pl.col("yes_logit", "no_logit", "score")
     given = pl.all_horizontal(numbers.is_not_null(), numbers.is_not_nan())
-    return with_query(table, references).with_columns(
+    frame = with_query(table, references)
+    return with_occurrences(frame, "occurrences", "query_id", "item_id").with_columns(
         positives=pl.when(pl.col("query_id").is_not_null()).then(pl.col("is_positive").sum().over("query_id")),
         score_expected=expected,
         # two infinite logits have no difference; that is an error of the score, not a missing value
         score_error=pl.when(given).then(error.fill_nan(float("inf"))),
-        occurrences=occurrences("query_id", "item_id"),
     )
 
 

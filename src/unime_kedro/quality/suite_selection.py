@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from .rules import Rule, between, holds, in_set, same, unique
-from .suite import References, Suite, known, occurrences, position
+from .suite import References, Suite, in_order, known, position, repeats, with_occurrences
 from .suite_pairs import no_own_positive, reference_rules, with_query
 
 OUTCOMES = ("sampled", "duplicated", "fallback")
@@ -14,8 +14,7 @@ COUNTS = ("kept", "dropped_false_negative", "dropped_unjudged")
 
 
 def _derive_selection(table: pl.DataFrame, references: References, slots: int | None) -> pl.DataFrame:
-    return table.with_columns(
-        query_id_occurrences=occurrences("query_id"),
+    return with_occurrences(table, "query_id_occurrences", "query_id").with_columns(
         query_exists=known("query_id", references.ids("queries", "query_id")),
         pool_size_expected=pl.sum_horizontal(*COUNTS, ignore_nulls=False).cast(pl.Int32),
         is_fallback=pl.col("outcome") == "fallback",
@@ -62,23 +61,24 @@ SELECTION = Suite(
 
 
 def _derive_negatives(table: pl.DataFrame, references: References, slots: int | None) -> pl.DataFrame:
-    frame = with_query(table.sort("query_id", "slot", maintain_order=True, nulls_last=True), references)
+    frame = with_query(in_order(table, "query_id", "slot"), references)
     frame = references.attach(frame, "selection", "threshold", "outcome")
     score, origin = pl.col("score"), pl.col("origin")
     fallback = origin == "fallback"
-    repeats = pl.int_range(pl.len(), dtype=pl.Int32).over("query_id", "item_id")
+    # rows of a query stand in the order of their slots
+    is_repeat = repeats(frame, "query_id", "item_id")
     return frame.with_columns(
         query_selected=pl.col("outcome").is_not_null() | pl.col("query_id").is_null(),
         slot_expected=position("query_id"),
-        slots=pl.when(pl.col("query_id").is_not_null()).then(occurrences("query_id")),
+        slots=pl.when(pl.col("query_id").is_not_null()).then(pl.len().over("query_id").cast(pl.Int64)),
         slots_expected=pl.lit(_slots(table) if slots is None else slots, dtype=pl.Int64),
         # how far a score lies above what the filter allows; null where there is no threshold or it does not count
         above_threshold=pl.when(~fallback).then(score.cast(pl.Float64) - pl.col("threshold")),
         fallback_score=pl.when(fallback).then(score),
         is_fallback=fallback,
         fallback_expected=pl.col("outcome") == "fallback",
-        is_unmarked_repeat=((repeats > 0) & (origin == "sampled")).fill_null(False),
-        is_false_duplicate=((repeats == 0) & (origin == "duplicate")).fill_null(False),
+        is_unmarked_repeat=is_repeat & (origin == "sampled"),
+        is_false_duplicate=~is_repeat & (origin == "duplicate"),
     )
 
 

@@ -90,7 +90,7 @@ class TableValidator:
         import polars as pl
 
         from .engine import evaluate
-        from .rows import failure_of, select_rows
+        from .rows import failure_of, sample_rows, select_rows
         from .suite import rows_shown
 
         if not isinstance(data, pl.DataFrame):
@@ -103,10 +103,12 @@ class TableValidator:
             rules = suite.all_rules(data, tuple(frame.columns[data.width :]))
         shown, counts = select_rows(frame, rules, self.max_rows)
         rules = [*rules, rows_shown(shown.height, data.height)]
-        keys = [key for key in suite.keys if key in data.columns]
+        samples = {rule.name: sample_rows(frame, rule, suite.keys) for rule in rules if counts.get(rule.name)}
         docs = resolve(self.data_docs) if self.data_docs else None
-        found = evaluate(self.suite, rules, shown, keys, docs)
-        failures = [failure_of(rule, frame, counts.get(rule.name, 0), found[rule.name], keys) for rule in rules]
+        found = evaluate(self.suite, rules, shown, samples, docs)
+        failures = [
+            failure_of(rule, counts.get(rule.name, 0), samples.get(rule.name, ()), found[rule.name]) for rule in rules
+        ]
         return Verdict(
             suite=self.suite,
             rules=len(rules),

@@ -16,7 +16,7 @@ from unime_kedro.tracking.config import TrackingConfig
 from unime_kedro.tracking.metrics import SUFFIX, clean_key, flat_parameters, metric_values, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from kedro.framework.context import KedroContext
     from kedro.io import CatalogProtocol
@@ -49,7 +49,6 @@ class TrackingHook:
         self._start = 0.0
         self._began: dict[str, float] = {}
         self._saved: dict[str, None] = {}
-        self._logged: set[str] = set()
 
     # ---------------------------------------------------------------- what a run is made of
 
@@ -79,7 +78,7 @@ class TrackingHook:
         self.interrupted("the run before it in the same process was interrupted")
         self.last = None
         self._start, self._owner = time.time(), os.getpid()
-        self._began, self._saved, self._logged = {}, {}, set()
+        self._began, self._saved = {}, {}
         if not self._config.enabled:
             return
         self._open(run_params, pipeline, catalog)
@@ -169,7 +168,6 @@ class TrackingHook:
         import json
 
         assert self.run is not None
-        self._logged.add(dataset_name)
         self.run.metrics(metric_values(dataset_name, data))
         text = json.dumps(plain(data), indent=1, ensure_ascii=False, default=str)
         self.run.text(text, f"metrics/{dataset_name}.json")
@@ -231,12 +229,9 @@ class TrackingHook:
 
     def _collect_from_disk(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         """Take over what other processes saved: files of this pipeline's outputs that are newer than its start."""
-        for name in sorted(pipeline.all_outputs() - set(self._saved)):
-            file = _file_of(catalog, name)
-            if file is None or not file.exists() or file.stat().st_mtime < self._start:
-                continue
+        for name in written_elsewhere(pipeline, catalog, self._start, self._saved):
             self._saved[name] = None
-            if name.endswith(SUFFIX) and name not in self._logged:
+            if name.endswith(SUFFIX):
                 self._log_metrics(name, catalog.load(name))
 
     def _hashes(self, side: str, names: Iterable[str], catalog: CatalogProtocol) -> dict[str, str]:
@@ -255,6 +250,19 @@ class TrackingHook:
 def pipeline_label(run_params: dict[str, Any]) -> str:
     """Return what was run in a word: ``mine``, ``ingest+pool``, ``__default__``."""
     return "+".join(sorted(run_params.get("pipeline_names") or ["__default__"]))
+
+
+def written_elsewhere(pipeline: Pipeline, catalog: CatalogProtocol, since: float, known: Container[str]) -> list[str]:
+    """Return the outputs that other processes wrote, under Kedro's ParallelRunner.
+
+    Args:
+        pipeline: What was run.
+        catalog: Its catalog.
+        since: When the run began, in seconds since the epoch; older files are of other runs.
+        known: Names of the datasets whose saving was seen in this process.
+    """
+    files = {name: _file_of(catalog, name) for name in sorted(pipeline.all_outputs()) if name not in known}
+    return [name for name, file in files.items() if file and file.exists() and file.stat().st_mtime >= since]
 
 
 def _file_of(catalog: CatalogProtocol, name: str) -> Path | None:

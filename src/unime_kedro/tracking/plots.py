@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unime_kedro.imports import quick_imports
+
 if TYPE_CHECKING:
     import polars as pl
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _BLUE, _ORANGE, _GREY = "#2f6db3", "#d9762b", "#8a8f98"
-_ORIGINS = {"sampled": _BLUE, "duplicate": _GREY, "fallback": _ORANGE}
+_JUDGED = {"sampled": _BLUE, "duplicate": _GREY}
 
 
 def judge_score_figure(scores: pl.DataFrame) -> Figure:
@@ -84,17 +86,18 @@ def negatives_figure(negatives: pl.DataFrame) -> Figure:
         negatives: The table ``negatives``.
 
     Returns:
-        Two panels: scores by origin (a fallback's score is 1.0 by definition); mean score by slot.
+        Two panels: scores by origin; mean score by slot. Without fallbacks, whose score is 1.0 by definition.
     """
     import polars as pl
 
     counts = dict(negatives["origin"].value_counts().iter_rows())
-    title = ", ".join(f"{counts[name]:,} {name}" for name in _ORIGINS if name in counts)
+    title = ", ".join(f"{counts[name]:,} {name}" for name in (*_JUDGED, "fallback") if name in counts)
     figure, (left, right) = _panels(f"Negatives: {title or 'none'}", 2)
-    parts = {name: (negatives.filter(pl.col("origin") == name)["score"], color) for name, color in _ORIGINS.items()}
+    judged = negatives.filter(pl.col("origin") != "fallback")
+    parts = {name: (judged.filter(pl.col("origin") == name)["score"], color) for name, color in _JUDGED.items()}
     _histogram(left, {name: part for name, part in parts.items() if len(part[0])}, (0, 1))
-    _labels(left, "Score", "s(q, c)")
-    by_slot = negatives.group_by("slot").agg(pl.col("score").mean()).sort("slot")
+    _labels(left, "Score (fallbacks left out)", "s(q, c)")
+    by_slot = judged.group_by("slot").agg(pl.col("score").mean()).sort("slot")
     right.plot(by_slot["slot"], by_slot["score"], color=_BLUE, marker="o", markersize=3, label="mean")
     right.set_ylim(0, 1)
     _labels(right, "By slot", "slot", "s(q, c)")
@@ -111,8 +114,9 @@ FIGURES: dict[str, Callable[[Any], Figure]] = {
 
 def _panels(title: str, count: int) -> tuple[Figure, Sequence[Axes]]:
     """Return an empty figure with ``count`` panels side by side."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with quick_imports():
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4 * count, 3.4), dpi=110)
     FigureCanvasAgg(figure)
@@ -123,7 +127,7 @@ def _panels(title: str, count: int) -> tuple[Figure, Sequence[Axes]]:
 
 def _histogram(axes: Axes, groups: dict[str, tuple[Any, str]], limits: tuple[float, float] | None = None) -> None:
     """Draw the share of each group's rows per bin; groups of very different sizes can be compared so."""
-    values = {name: np.asarray(series.to_numpy(), dtype=np.float64) for name, (series, _) in groups.items()}
+    values = {name: series.to_numpy() for name, (series, _) in groups.items()}
     values = {name: array[np.isfinite(array)] for name, array in values.items()}
     filled = [array for array in values.values() if array.size]
     if not filled:
@@ -135,6 +139,7 @@ def _histogram(axes: Axes, groups: dict[str, tuple[Any, str]], limits: tuple[flo
         if values[name].size:
             share = np.histogram(values[name], edges)[0] / values[name].size
             axes.stairs(share, edges, fill=True, alpha=0.45, color=color, label=f"{name} ({values[name].size:,})")
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.3)  # room for the legend
 
 
 def _labels(axes: Axes, title: str, x: str, y: str = "share of rows") -> None:
@@ -142,6 +147,7 @@ def _labels(axes: Axes, title: str, x: str, y: str = "share of rows") -> None:
     axes.set_xlabel(x, fontsize=9)
     axes.set_ylabel(y, fontsize=9)
     axes.tick_params(labelsize=8)
+    axes.locator_params(axis="x", nbins=6)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8, frameon=False)

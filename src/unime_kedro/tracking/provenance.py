@@ -43,7 +43,8 @@ def git_tags(root: Path) -> dict[str, str]:
 def command_line() -> str:
     """Return the command as typed: ``kedro run --pipeline=mine``; for other programs the program's name."""
     program, *arguments = sys.argv or [""]
-    return shlex.join([Path(program).name or "python", *arguments])
+    name = Path(program).name.split()[-1:] or ["python"]  # Kedro calls itself "python -m kedro" when it is run so
+    return shlex.join([*name, *arguments])
 
 
 def version_tags() -> dict[str, str]:
@@ -131,8 +132,8 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 
 def without_password(uri: str) -> str:
-    """Return a URI with the password, if it holds one, replaced by ``***``."""
-    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", uri)
+    """Return a URI, or a text that holds some, with passwords replaced by ``***``."""
+    return re.sub(r"(?<=://)([^/@:\s]*):[^/@\s]*@", r"\1:***@", uri)
 
 
 def content_hash(path: Path) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import sqlite3
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unime_kedro.errors import UnimeError
+from unime_kedro.imports import quick_imports
 from unime_kedro.tracking.config import sqlite_path
 from unime_kedro.tracking.provenance import without_password
 
@@ -51,7 +51,7 @@ def open_run(uri: str, root: Path, experiment: str, name: str, tags: Mapping[str
             experiment_id = _experiment(client, experiment, _artifact_root(uri, root))
             run = client.create_run(experiment_id, run_name=name, tags={k: v[:_MAX_TAG] for k, v in tags.items()})
     except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = without_password(" ".join(str(error).split()))[:300] or type(error).__name__
         raise TrackingError(
             f"Runs cannot be tracked in {without_password(uri)}: {reason}\n"
             "Set server.mlflow_tracking_uri in conf/base/mlflow.yml or the variable MLFLOW_TRACKING_URI to a store "
@@ -75,21 +75,13 @@ def _check_sqlite(uri: str) -> None:
 
 
 def _client(uri: str) -> Any:
-    """Import MLflow and return a client. The import allocates so much that collecting garbage takes a fifth of it."""
+    """Import MLflow and return a client."""
     if uri.startswith(("file:", "/", ".")):
         raise ValueError("MLflow no longer keeps runs in plain folders; use sqlite:///<file>.db")
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with quick_imports(), _impatient():
         from mlflow import MlflowClient
 
-        if uri.startswith("sqlite"):
-            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  (or the client imports it a moment later)
-    finally:
-        if collecting:
-            gc.enable()
-    with _impatient():
-        return MlflowClient(tracking_uri=uri)
+        return MlflowClient(tracking_uri=uri)  # imports as much again, for its kind of store
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Nodes of pipeline ``select``."""
 
 import logging
-from typing import Any
 
 import polars as pl
 
@@ -55,11 +54,11 @@ def select(
 
 def export(
     negatives: pl.DataFrame, queries: pl.DataFrame, items: pl.DataFrame, judge_scores: pl.DataFrame
-) -> list[dict[str, Any]]:
+) -> pl.DataFrame:
     """Put the mined negatives into the row format of the authors' release."""
-    from unime_kedro.io.release import export_release
+    from unime_kedro.io.release import release_table
 
-    return export_release(negatives, queries, items, judge_scores)
+    return release_table(negatives, queries, items, judge_scores)
 
 
 def measure(

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from unime_kedro.io.atomic import atomic_write, save_parquet
+from unime_kedro.atomic import atomic_write, save_parquet
 
 
 def hidden(folder: Path) -> list[str]:
@@ -59,7 +59,7 @@ def test_an_error_leaves_the_old_file_and_no_temporary(tmp_path: Path, error: ty
 
 KILL_WHILE_WRITING = """
 import os, signal, sys
-from unime_kedro.io.atomic import atomic_write
+from unime_kedro.atomic import atomic_write
 with atomic_write(sys.argv[1]) as temporary:
     with open(temporary, "wb") as file:
         file.write(b"half")

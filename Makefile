@@ -1,0 +1,55 @@
+# make mine   set up and mine hard negatives of the embedded corpus (ENV=smoke for seconds-sized data)
+# make test   set up and run the tests
+# make ui     look at the runs in MLflow
+# make lint   ruff and mypy
+# make bench  the measurements of benchmarks/README.md
+.DEFAULT_GOAL := help
+.PHONY: help setup mine test lint ui bench pretrain clean
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# faiss on CPU by default; make mine EXTRAS=gpu,dev on a machine with a GPU
+EXTRAS ?= cpu,dev
+ENV    ?=
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+# uv installs in seconds what takes pip minutes, but does not read pip's configuration: where uv cannot find
+# something, pip gets its turn.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "unime-kedro needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version); try make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt uv
+	UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[$(EXTRAS)]" || \
+	  $(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
+	@touch $(STAMP)
+
+setup: $(STAMP)
+
+mine: $(STAMP)
+	$(BIN)/kedro run --pipeline=mine $(if $(ENV),--env=$(ENV))
+
+test: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: $(STAMP)
+	$(BIN)/mlflow ui --workers 1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/run_all.py
+
+pretrain: $(STAMP)
+	$(BIN)/kedro run --pipeline=pretrain
+
+clean:
+	rm -rf data/0* data/smoke mlflow.db mlartifacts

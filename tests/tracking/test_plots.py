@@ -1,0 +1,92 @@
+"""The numbers in the pictures, against counts made by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from unime_kedro.tracking.plots import FIGURES, judge_score_figure, negatives_figure, pool_figure
+
+
+def stairs(axes) -> dict[str, np.ndarray]:
+    """Return label -> heights of the bins of a panel."""
+    return {patch.get_label(): patch.get_data().values for patch in axes.patches}
+
+
+def scores() -> pl.DataFrame:
+    """Two queries: one positive each, three pool members in all, one of them failed."""
+    rows = [
+        (0, 10, True, 2.0, 0.0, 0.88),
+        (0, 11, False, 0.0, 0.0, 0.50),
+        (0, 12, False, None, None, None),
+        (1, 13, True, 0.0, 0.0, 0.50),
+        (1, 14, False, 2.0, 0.0, 0.88),
+    ]
+    return pl.DataFrame(
+        rows, schema=["query_id", "item_id", "is_positive", "yes_logit", "no_logit", "score"], orient="row"
+    )
+
+
+def test_judge_panels() -> None:
+    score, logit, difference = judge_score_figure(scores()).axes
+    positives, members = np.zeros(50), np.zeros(50)
+    positives[[25, 44]] = members[[25, 44]] = 0.5  # 0.50 and 0.88 in bins of 0.02
+    assert stairs(score).keys() == {"positives (2)", "pool members (2)"}  # the failed pair is left out
+    np.testing.assert_allclose(stairs(score)["positives (2)"], positives)
+    np.testing.assert_allclose(stairs(score)["pool members (2)"], members)
+    assert stairs(logit)["positives (2)"][[0, 49]].tolist() == [0.5, 0.5]  # gaps of 0 and 2, the ends of the axis
+    against = np.zeros(50)
+    against[[15, 34]] = 0.5  # 0.50 - 0.88 = -0.38 and 0.88 - 0.50 = 0.38 in bins of 0.04 from -1
+    np.testing.assert_allclose(stairs(difference)["pool members (2)"], against)
+
+
+def test_pool_panels() -> None:
+    pool = pl.DataFrame(
+        {
+            "query_id": [0, 0, 1, 1],
+            "rank": [0, 1, 0, 1],
+            "item_id": [5, 6, 7, 8],
+            "similarity": pl.Series([0.9, 0.5, 0.7, 0.4], dtype=pl.Float32),
+        }
+    )
+    similarity, by_rank = pool_figure(pool).axes
+    assert stairs(similarity).keys() == {"all ranks (4)", "rank 0 (2)"}
+    assert stairs(similarity)["all ranks (4)"].sum() == pytest.approx(1)
+    assert stairs(similarity)["rank 0 (2)"][-1] == pytest.approx(0.5)  # 0.9, the largest of all
+    np.testing.assert_allclose(by_rank.lines[0].get_xydata(), [[0, 0.8], [1, 0.45]], rtol=1e-6)  # medians
+
+
+def test_negatives_panels_leave_fallbacks_out() -> None:
+    negatives = pl.DataFrame(
+        {
+            "query_id": [0, 0, 1, 1],
+            "slot": [0, 1, 0, 1],
+            "score": [0.1, 0.3, 1.0, 1.0],
+            "origin": ["sampled", "duplicate", "fallback", "fallback"],
+        }
+    )
+    figure = negatives_figure(negatives)
+    assert figure.get_suptitle() == "Negatives: 1 sampled, 1 duplicate, 2 fallback"
+    score, by_slot = figure.axes
+    assert {label: values.argmax() for label, values in stairs(score).items()} == {
+        "sampled (1)": 5,
+        "duplicate (1)": 15,
+    }
+    np.testing.assert_allclose(by_slot.lines[0].get_xydata(), [[0, 0.1], [1, 0.3]])
+
+
+@pytest.mark.parametrize("dataset", FIGURES)
+def test_every_panel_has_title_and_axis_labels_even_without_rows(dataset: str) -> None:
+    schema = {
+        "judge_scores": scores().schema,
+        "pool": {"query_id": pl.Int64, "rank": pl.Int32, "item_id": pl.Int64, "similarity": pl.Float32},
+        "negatives": {"query_id": pl.Int64, "slot": pl.Int32, "score": pl.Float32, "origin": pl.String},
+    }[dataset]
+    figure = FIGURES[dataset](pl.DataFrame(schema=schema))
+    assert figure.get_suptitle()
+    for axes in figure.axes:
+        assert axes.get_title()
+        assert axes.get_xlabel()
+        assert axes.get_ylabel()
+    figure.canvas.draw()

@@ -1,0 +1,125 @@
+"""Hashes, commits and configuration: the same on every machine, and what other tools would say."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from unime_kedro.tracking import provenance
+from unime_kedro.tracking.provenance import (
+    config_hash,
+    content_hash,
+    git_tags,
+    resolved_config,
+    seed_tags,
+    without_password,
+)
+
+
+def test_hash_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert (
+        content_hash(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )  # FIPS 180
+    assert content_hash(tmp_path / "missing") is None
+
+
+def test_hash_of_a_folder_is_that_of_the_list_sha256sum_prints(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    for name, text in {"b.txt": "two", "a/x.txt": "one", "a.txt": "three"}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    listing = subprocess.run(
+        "find * -type f | LC_ALL=C sort | xargs sha256sum", shell=True, cwd=folder, capture_output=True, check=True
+    ).stdout
+    before = content_hash(folder)
+    assert before == hashlib.sha256(listing).hexdigest()
+    (folder / "b.txt").rename(folder / "c.txt")
+    assert content_hash(folder) != before
+
+
+def test_large_folder_is_not_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "ab":
+        (tmp_path / name).write_bytes(b"12345")
+    monkeypatch.setattr(provenance, "MAX_FOLDER_BYTES", 10)
+    assert content_hash(tmp_path) is not None
+    monkeypatch.setattr(provenance, "MAX_FOLDER_BYTES", 9)
+    assert content_hash(tmp_path) is None
+    monkeypatch.setattr(provenance, "MAX_FOLDER_BYTES", 10)
+    monkeypatch.setattr(provenance, "MAX_FOLDER_FILES", 1)
+    assert content_hash(tmp_path) is None
+
+
+class Options(BaseModel):
+    folder: str
+    seed: int = 1
+
+
+def configuration(root: Path, data_root: Path, **options: Any) -> dict[str, Any]:
+    """Return the configuration as two copies of one project would resolve it."""
+    parameters = {"options": Options(folder="models/judge", **options), "corpus": f"{data_root}/01_raw", "n": 3}
+    catalog = {"pool": {"filepath": f"{data_root}/pool.parquet"}, "doc": {"filepath": f"{root}/docs/x.md"}}
+    return resolved_config(parameters, catalog, root, data_root)
+
+
+def test_configuration_does_not_depend_on_where_project_and_data_lie() -> None:
+    one = configuration(Path("/home/ann/unime"), Path("/home/ann/unime/data"))
+    two = configuration(Path("/tmp/x"), Path("/mnt/big disk"))
+    assert one == two
+    assert one["catalog"] == {"pool": {"filepath": "<data root>/pool.parquet"}, "doc": {"filepath": "docs/x.md"}}
+    assert one["parameters"]["corpus"] == "<data root>/01_raw"
+    assert config_hash(one) == config_hash(two)
+
+
+def test_relative_data_root_is_recognised_in_parameters() -> None:
+    root = Path("/p")
+    config = resolved_config({"a": "data/01_raw", "b": "database", "c": "data"}, {}, root, root / "data")
+    assert config["parameters"] == {"a": "<data root>/01_raw", "b": "database", "c": "<data root>"}
+
+
+def test_hash_changes_with_any_value_and_not_with_the_order_of_keys() -> None:
+    assert config_hash({"a": 1, "b": {"c": 2, "d": 3}}) == config_hash({"b": {"d": 3, "c": 2}, "a": 1})
+    assert config_hash({"a": 1}) != config_hash({"a": 1.5})
+    assert config_hash({}) == hashlib.sha256(b"{}").hexdigest()
+    one, two = (configuration(Path("/p"), Path("/p/data"), seed=seed) for seed in (1, 2))
+    assert config_hash(one) != config_hash(two)
+
+
+def test_seeds_of_all_blocks() -> None:
+    parameters = {"demo": {"seed": 7, "k": 1}, "pretrain": {"judge": {"seed": 3}}, "seed": 0, "x": {"seeds": 9}}
+    assert seed_tags(parameters) == {"seed.demo": "7", "seed.pretrain.judge": "3", "seed": "0"}
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("https://ann:s3cret@host:5000/x", "https://ann:***@host:5000/x"),
+        ("postgresql://ann:a:b@host/db", "postgresql://ann:***@host/db"),
+        ("https://host:5000/x", "https://host:5000/x"),
+        ("sqlite:////data/mlflow.db", "sqlite:////data/mlflow.db"),
+    ],
+)
+def test_passwords_are_not_shown(uri: str, shown: str) -> None:
+    assert without_password(uri) == shown
+
+
+def test_git_tags(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+        command = ["git", *identity, *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert git_tags(tmp_path) == {}
+    git("init", "-q")
+    assert git_tags(tmp_path) == {"git.dirty": "false"}  # no commit yet
+    (tmp_path / "a").write_text("a")
+    git("add", "a")
+    git("commit", "-q", "-m", "a")
+    assert git_tags(tmp_path) == {"git.dirty": "false", "mlflow.source.git.commit": git("rev-parse", "HEAD")}
+    (tmp_path / "b").write_text("b")
+    assert git_tags(tmp_path)["git.dirty"] == "true"

@@ -1,0 +1,227 @@
+"""Stores that work, do not work, and stop working."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kedro.pipeline import node, pipeline
+from toy_project import Project, run_here
+
+from unime_kedro.config import ConfigurationError
+from unime_kedro.tracking import run as run_module
+from unime_kedro.tracking.config import TrackingConfig
+from unime_kedro.tracking.hook import TrackingHook
+from unime_kedro.tracking.run import TrackingError, open_run
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("UNIME_TRACKING", "UNIME_PARENT_RUN_ID", "UNIME_DATA_ROOT", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def store(empty_store: Path, tmp_path: Path) -> Path:
+    file = tmp_path / "mlflow.db"
+    file.write_bytes(empty_store.read_bytes())
+    return file
+
+
+def refusal(uri: str, root: Path) -> str:
+    with pytest.raises(TrackingError) as caught:
+        open_run(uri, root, "e", "n", {})
+    text = str(caught.value)
+    assert "UNIME_TRACKING=off kedro run" in text
+    return text
+
+
+def test_locked_database_is_an_error_at_the_start(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "LOCK_TIMEOUT", 0.05)
+    other = sqlite3.connect(store, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    assert f"sqlite:///{store}: database is locked" in refusal(f"sqlite:///{store}", store.parent)
+    other.execute("ROLLBACK")
+    other.close()
+    assert open_run(f"sqlite:///{store}", store.parent, "e", "n", {}).run_id
+
+
+def test_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_text("a text, and long enough to be read as the first page of something else " * 20)
+    assert "file is not a database" in refusal(f"sqlite:///{tmp_path}/x.db", tmp_path)
+
+
+def test_server_that_does_not_answer_is_an_error_within_seconds_and_its_password_stays_secret(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    text = refusal(f"http://ann:s3cret@127.0.0.1:{port}", tmp_path)
+    assert f"http://ann:***@127.0.0.1:{port}" in text
+    assert "s3cret" not in text
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns"])
+def test_folders_are_refused_with_the_reason(uri: str, tmp_path: Path) -> None:
+    assert "sqlite:///" in refusal(uri, tmp_path)
+
+
+def test_deleted_experiment_is_named(store: Path) -> None:
+    uri = f"sqlite:///{store}"
+    first = open_run(uri, store.parent, "gone", "n", {})
+    first.client.delete_experiment(first.experiment_id)
+    with pytest.raises(TrackingError, match="'gone' was deleted"):
+        open_run(uri, store.parent, "gone", "n", {})
+
+
+def test_new_store_is_made_with_its_folder(tmp_path: Path) -> None:
+    run = open_run(f"sqlite:///{tmp_path}/new/folder/m.db", tmp_path, "e", "n", {"t": "v"})
+    run.text("hello", "a/b.txt")
+    run.end("FINISHED")
+    found = run.client.get_run(run.run_id)
+    assert (found.info.status, found.info.run_name, found.data.tags["t"]) == ("FINISHED", "n", "v")
+    assert (tmp_path / f"new/folder/mlartifacts/{run.run_id}/artifacts/a/b.txt").read_text() == "hello"
+
+
+def test_more_values_than_mlflow_takes_at_once(store: Path) -> None:
+    run = open_run(f"sqlite:///{store}", store.parent, "e", "n", {})
+    run.params({f"p{i}": str(i) for i in range(230)})
+    run.tags({f"t{i}": str(i) for i in range(120)})
+    run.metrics({f"m{i}": i for i in range(1100)})
+    run.end("FINISHED")
+    data = run.client.get_run(run.run_id).data
+    assert data.params == {f"p{i}": str(i) for i in range(230)}
+    assert data.metrics == {f"m{i}": i for i in range(1100)}
+    assert {f"t{i}" for i in range(120)} <= set(data.tags)
+
+
+def _sql(store: Path, statement: str) -> None:
+    with sqlite3.connect(store) as connection:
+        connection.execute(statement)
+    connection.close()
+
+
+def test_store_that_fails_in_the_middle_is_written_later(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = open_run(f"sqlite:///{store}", store.parent, "e", "n", {})
+    _sql(store, "ALTER TABLE metrics RENAME TO away")
+    run.metrics({"early": 1.0})
+    run.flush()
+    assert "written later" in caplog.text
+    _sql(store, "ALTER TABLE away RENAME TO metrics")
+    run.metrics({"late": 2.0})
+    run.end("FINISHED")
+    assert run.client.get_run(run.run_id).data.metrics == {"early": 1.0, "late": 2.0}
+    assert not [
+        record for record in caplog.records if record.name.startswith("unime") and record.levelno >= logging.ERROR
+    ]
+
+
+def test_what_could_never_be_written_is_named_at_the_end(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = open_run(f"sqlite:///{store}", store.parent, "e", "n", {})
+    _sql(store, "ALTER TABLE metrics RENAME TO away")
+    run.metrics({"a": 1.0, "b": 2.0})
+    run.file(store.parent / "gallery.html")  # does not exist
+    run.end("FINISHED")
+    assert f"MLflow run {run.run_id} lacks 2 metrics, artifact gallery.html" in caplog.text
+
+
+def test_where_runs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def uri(value: str | None) -> str:
+        config = TrackingConfig.checked({"server": {"mlflow_tracking_uri": value}}, tmp_path, None)
+        return config.tracking_uri(Path("/project"))
+
+    assert uri(None) == "sqlite:////project/mlflow.db"
+    assert uri("sqlite:///runs/m.db") == "sqlite:////project/runs/m.db"
+    assert uri("sqlite:////abs/m.db") == "sqlite:////abs/m.db"
+    assert uri("https://host") == "https://host"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://other")
+    assert uri(None) == uri("https://host") == "http://other"
+
+
+@pytest.mark.parametrize("value", ["off", "OFF", "0", "false", "no"])
+def test_words_that_switch_tracking_off(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert TrackingConfig().enabled
+    monkeypatch.setenv("UNIME_TRACKING", value)
+    assert not TrackingConfig().enabled
+    monkeypatch.setenv("UNIME_TRACKING", "on")
+    assert not TrackingConfig.model_validate({"tracking": {"enabled": False}}).enabled
+
+
+# ---------------------------------------------------------------- the hook, in this process
+
+
+def same(raw: dict) -> dict:
+    return raw
+
+
+def tracked(project: Project, function: Any, hook: TrackingHook | None = None, env: str | None = None) -> TrackingHook:
+    hook = hook or TrackingHook()
+    run_here(project.root, pipeline([node(function, "raw", "after", name="only")]), hook, env=env)
+    return hook
+
+
+def test_typing_error_in_mlflow_yml_names_file_and_nearest_key_even_when_off(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("conf/base/mlflow.yml", "tracking:\n  enabled: true\n  experiment:\n    nane: x\n")
+    monkeypatch.setenv("UNIME_TRACKING", "off")
+    with pytest.raises(ConfigurationError) as caught:
+        tracked(project, same)
+    assert "tracking.experiment.nane" in str(caught.value)
+    assert "did you mean tracking.experiment.name?" in str(caught.value)
+    assert "conf/base/mlflow.yml, line 4" in str(caught.value)
+
+
+def test_names_of_experiment_and_run_come_from_the_environments_file(project: Project) -> None:
+    project.write("conf/base/mlflow.yml", "tracking:\n  experiment:\n    name: base\n  run:\n    name: mine\n")
+    project.write("conf/smoke/mlflow.yml", "tracking:\n  experiment:\n    name: smoke\n")
+    project.write("data/smoke/raw.json", "{}")
+    tracked(project, same, env="smoke")
+    (run,) = project.runs("smoke")
+    assert (run.info.run_name, run.data.tags["kedro.env"]) == ("mine", "smoke")
+    assert run.data.tags["kedro.pipeline"] == "here"
+
+
+def test_interrupted_run_is_ended_by_the_next_one_of_the_same_process(project: Project) -> None:
+    def interrupt(raw: dict) -> dict:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tracked(project, interrupt, hook := TrackingHook())
+    assert [run.info.status for run in project.runs()] == ["RUNNING"]  # Kedro tells no hook
+    tracked(project, same, hook)
+    assert [run.info.status for run in project.runs()] == ["KILLED", "FINISHED"]
+
+
+def test_forked_process_leaves_the_run_alone(project: Project) -> None:
+    def forking(raw: dict) -> dict:
+        import os
+
+        child = os.fork()
+        if child == 0:
+            hook.interrupted()
+            hook.failed(ValueError("in the child"))
+            os._exit(0)
+        os.waitpid(child, 0)
+        return raw
+
+    hook = TrackingHook()
+    tracked(project, forking, hook)
+    (run,) = project.runs()
+    assert run.info.status == "FINISHED"
+    assert "error" not in run.data.tags
+
+
+def test_plot_that_fails_does_not_fail_the_run(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+    project.write(
+        "conf/base/catalog.yml",
+        "raw: {type: unime_kedro.io.JsonFile, filepath: data/raw.json}\n"
+        "pool: {type: unime_kedro.io.JsonFile, filepath: data/pool.json}\n",
+    )
+    hook = TrackingHook()
+    run_here(project.root, pipeline([node(same, "raw", "pool", name="only")]), hook)
+    assert "no plot of pool" in caplog.text
+    assert project.runs()[0].info.status == "FINISHED"
