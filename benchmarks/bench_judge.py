@@ -46,7 +46,10 @@ def build(hidden: int, layers: int, vision_layers: int) -> QwenVLAdapter:
         "vocab_size": 16384,
     }
     vision = {"depth": vision_layers, "embed_dim": hidden, "hidden_size": hidden, "num_heads": hidden // 64}
-    ids = {k: getattr(small, k) for k in ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")}
+    ids = {
+        k: getattr(small, k)
+        for k in ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    }
     config = Qwen2VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **ids)
     torch.manual_seed(0)
     model = Qwen2VLForConditionalGeneration._from_config(config, attn_implementation="sdpa")
@@ -74,15 +77,19 @@ def naive(adapter: QwenVLAdapter, query: Content, candidates: list[Content], bat
             mask[row, length - len(piece.ids) :] = 1
         adapter.model.model.rope_deltas = None
         with torch.inference_mode():
-            logits = adapter.model(
-                input_ids=ids,
-                attention_mask=mask,
-                pixel_values=torch.from_numpy(np.concatenate([i.pixels for i in images])),
-                image_grid_thw=torch.from_numpy(np.stack([i.grid for i in images])),
-                mm_token_type_ids=(ids == adapter.image_id).long(),
-                use_cache=False,
-                logits_to_keep=1,
-            ).logits[:, -1].float()
+            logits = (
+                adapter.model(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    pixel_values=torch.from_numpy(np.concatenate([i.pixels for i in images])),
+                    image_grid_thw=torch.from_numpy(np.stack([i.grid for i in images])),
+                    mm_token_type_ids=(ids == adapter.image_id).long(),
+                    use_cache=False,
+                    logits_to_keep=1,
+                )
+                .logits[:, -1]
+                .float()
+            )
         out.append((logits[:, yes] - logits[:, no]).numpy())
     return np.concatenate(out)
 

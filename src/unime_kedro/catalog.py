@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from kedro.io import AbstractDataset, DataCatalog, MemoryDataset
 
@@ -10,17 +10,18 @@ from kedro.io import AbstractDataset, DataCatalog, MemoryDataset
 class Catalog(DataCatalog):
     """A catalog whose datasets in memory know how they are copied.
 
-    Kedro asks whether a value is a pandas or ibis table each time it is put into memory, every parameter included,
-    and imports pandas to find out: more than a second of CPU time for a project whose nodes work with polars.
+    Where that is not said, Kedro looks whether a value is a pandas or ibis table each time it is put into memory,
+    every parameter included, and imports pandas to find out: more than a second of CPU time, for a project whose
+    nodes work with polars.
 
     Parameters are copied deeply, as Kedro does. What one node hands to the next without a file is not copied at all
     (Kedro: numpy arrays are, tables are not), so nodes must not change their inputs, here as everywhere.
     """
 
-    default_runtime_patterns: ClassVar = {"{default}": {"type": "kedro.io.MemoryDataset", "copy_mode": "assign"}}
-
     def __setitem__(self, key: str, value: Any) -> None:
         is_parameter = key == "parameters" or key.startswith("params:")
         if is_parameter and not isinstance(value, AbstractDataset):
             value = MemoryDataset(value, copy_mode="deepcopy")
+        elif type(value) is MemoryDataset and value._copy_mode is None:
+            value._copy_mode = "assign"
         super().__setitem__(key, value)

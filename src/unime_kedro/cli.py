@@ -174,9 +174,14 @@ def main() -> None:
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder that receives the tables; without it the file is only checked.",
+    help="Folder that receives the tables. Without it the file is only checked.",
 )
-def import_release_command(file: Path, out: Path | None) -> None:
+@click.option(
+    "--image-root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder that the file's image paths are relative to. Equal images under different names become one item.",
+)
+def import_release_command(file: Path, out: Path | None, image_root: Path | None) -> None:
     """Read a file of mined negatives in the format of the UniME-V2 release, and check it.
 
     Rows that break the paper's own rule are counted and shown, they are no error.
@@ -185,10 +190,9 @@ def import_release_command(file: Path, out: Path | None) -> None:
     from unime_kedro.io.release import format_import_report, import_release, write_imported
 
     try:
-        imported = import_release(file)
+        imported = import_release(file, image_root)
         click.echo(format_import_report(imported))
         if out is not None:
-            write_imported(imported, out)
-            click.echo(f"tables written to {out}")
+            click.echo("\n".join(f"wrote {path}" for path in write_imported(imported, out)))
     except UnimeError as error:
         raise RunFailed(str(error)) from error

@@ -181,7 +181,8 @@ def _expectation(item: dict[str, Any]) -> str:
     if kind == "literal_error":
         return f"expected one of {context['expected'].replace(' or ', ', ')}"
     if kind == "string_too_short":
-        return f"expected text of {context['min_length']} or more characters"
+        least = context["min_length"]
+        return "expected text that is not empty" if least == 1 else f"expected text of {least} or more characters"
     return str(item["msg"])
 
 

@@ -55,12 +55,12 @@ class SummaryHook:
 
     def __init__(self, tracking: TrackingHook | None = None) -> None:
         self._tracking = tracking
-        self._reporting = Path()
+        self._data_root = Path()
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Remember where reports go."""
-        self._reporting = data_root(context.config_loader, context.project_path) / REPORTING
+        """Remember where the data lie."""
+        self._data_root = data_root(context.config_loader, context.project_path)
 
     @hook_impl
     def before_pipeline_run(self) -> None:
@@ -91,27 +91,24 @@ class SummaryHook:
                 self._keep(name, catalog.load(name))
         if not any(stage in self._metrics for stage in STAGES):
             return
-        title = f"{pipeline_label(run_params)}: done in {seconds:,.1f} s"
+        title = f"{pipeline_label(run_params).strip('_')}: done in {seconds:,.1f} s"
         _print([title, *result_lines(self._metrics), *place_lines(self._places())])
 
     def _places(self) -> dict[str, str | Path | None]:
-        gallery = self._reporting / "gallery.html"
+        gallery = self._data_root / REPORTING / "gallery.html"
         run = self._tracking.last if self._tracking else None
         return {
             "gallery": gallery if "gallery" in self._saved and gallery.is_file() else None,
             "Data Docs": self._data_docs(),
-            "MLflow": f"make ui, then run {run.name} ({run.run_id})" if run else None,
+            "MLflow": run.place if run else None,
         }
 
     def _data_docs(self) -> Path | None:
         """Return the Data Docs' first page if this run wrote it."""
-        page = data_docs_index(self._reporting)
+        from unime_kedro.quality import data_docs_index
+
+        page = data_docs_index(self._data_root)
         return page if page.is_file() and page.stat().st_mtime >= self._start else None
-
-
-def data_docs_index(reporting: Path) -> Path:
-    """Return where the first page of the Data Docs lies, whether or not it exists."""
-    return reporting / "data_docs" / "index.html"
 
 
 def _print(lines: list[str]) -> None:

@@ -46,9 +46,12 @@ class ModelParameters(Parameters):
     model: str = Field(min_length=1, description="hub id, or a folder (relative to the project root)")
     revision: str | None = Field(description="hub revision; null for a local folder")
     device: Literal["auto", "cpu", "cuda"]
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(description="auto: float32 on CPU, bfloat16 on GPU")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        description="auto: float32 on CPU, bfloat16 on GPU"
+    )
     min_pixels: int | None = Field(ge=1, description="smallest image area; null for the model's own")
     max_pixels: int | None = Field(ge=1, description="largest image area; null for the model's own")
+    threads: int = Field(ge=0, description="CPU threads of torch; 0: one for small models, all cores for large ones")
     image_workers: int = Field(ge=0, description="processes that prepare pictures ahead; 0: none")
 
 
@@ -70,7 +73,7 @@ class JudgeParameters(ModelParameters):
     backend: Literal["transformers"]
     batch_size: int = Field(ge=1, description="candidates per forward pass")
     share_prefix: bool = Field(description="run instruction and query once per query")
-    vision_cache_gb: float = Field(ge=0, description="image features kept in memory, in GiB; the rest is spilled to disk")
+    vision_cache_gb: float = Field(ge=0, description="image features in memory, in GiB; the rest goes to disk")
     max_tokens: int = Field(ge=64, description="longest prompt in tokens; longer texts are cut at the end")
     flush_seconds: float = Field(gt=0, description="how often finished scores reach the disk")
     max_error_share: float = Field(ge=0, le=1)

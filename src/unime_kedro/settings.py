@@ -6,6 +6,7 @@ https://docs.kedro.org/en/stable/configure/ explains each name.
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 
 #: What is set for this process unless the user has set it already. The first group switches off every tool's usage
@@ -22,6 +23,9 @@ ENVIRONMENT = {
     # MLflow would install its own log handler and set its own level; conf/logging.yml decides instead.
     "MLFLOW_CONFIGURE_LOGGING": "0",
 }
+if not sys.stderr.isatty():
+    # bars of downloads and of loaded weights are for people; in a log file each is one long line of rests
+    ENVIRONMENT["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 for _name, _value in ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
 

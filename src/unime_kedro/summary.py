@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ Metrics = Mapping[str, Mapping[str, Any]]
 #: stages without whose metrics there is nothing to say
 STAGES = ("ingest", "pool", "judge", "select")
 _LABEL_WIDTH = 11
+_WIDTH = 100
+_NO_BREAK = "\N{NO-BREAK SPACE}"
+_TRUTH_NOTE = "against mini-MMEB's known truth; its models are tiny and trained on synthetic data"
 
 
 def result_lines(metrics: Metrics) -> list[str]:
-    """Return one line per stage that ran.
+    """Return a line per stage that ran, or two: none is longer than 100 characters.
 
     Args:
         metrics: stage -> its metrics. A number that is not there is left out of its line, and a line that would be
@@ -27,7 +31,7 @@ def result_lines(metrics: Metrics) -> list[str]:
         "select": _select(metrics.get("select", {})),
         "truth": _truth(metrics.get("truth", {})),
     }
-    return [_line(label, text) for label, text in lines.items() if text]
+    return [line for label, text in lines.items() if text for line in _wrap(_line(label, text))]
 
 
 def place_lines(places: Mapping[str, str | Path | None]) -> list[str]:
@@ -37,6 +41,15 @@ def place_lines(places: Mapping[str, str | Path | None]) -> list[str]:
         places: Label -> path or command. Paths below the working directory are shown relative to it.
     """
     return [_line(label, shorten(place)) for label, place in places.items() if place is not None]
+
+
+def _wrap(line: str) -> list[str]:
+    """Break a line that is too long after a comma, a semicolon, or before a bracket."""
+    kept = line.replace(" ", _NO_BREAK)
+    for mark, breakable in ((f",{_NO_BREAK}", ", "), (f";{_NO_BREAK}", "; "), (f"{_NO_BREAK}(", " (")):
+        kept = kept.replace(mark, breakable)
+    wrapped = textwrap.wrap(kept, _WIDTH, subsequent_indent=_NO_BREAK * (_LABEL_WIDTH + 2), break_long_words=False)
+    return [part.replace(_NO_BREAK, " ") for part in wrapped]
 
 
 def _line(label: str, text: str) -> str:
@@ -63,7 +76,10 @@ def _pool(m: Mapping[str, Any]) -> str:
 
 def _judge(m: Mapping[str, Any]) -> str:
     errors = _count(m, "errors", "{} ERRORS") if m.get("errors") else None
-    speed = _join(_count(m, "pairs_per_second", "{} pairs/s"), _share(m, "prefix_reuse_share", "{} of tokens reused"))
+    speed = _join(
+        _count(m, "pairs_per_second", "{} pairs/s"),
+        _share(m, "prefix_reuse_share", "{} of prompt tokens reused"),
+    )
     counts = _join(_count(m, "pairs", "{} pairs"), _count(m, "judged_now", "{} judged now"),
                    _count(m, "from_store", "{} from the store"), errors)  # fmt: skip
     return _join(counts, speed if m.get("judged_now") else None, separator="; ")
@@ -84,7 +100,7 @@ def _select(m: Mapping[str, Any]) -> str:
 def _truth(m: Mapping[str, Any]) -> str:
     numbers = _join(_decimal(m, "judge_auc", "judge AUC {}"), _decimal(m, "filter_precision", "filter precision {}"),
                     _decimal(m, "filter_recall", "recall {}"))  # fmt: skip
-    return f"{numbers} (against mini-MMEB's known truth; tiny models)" if numbers else ""
+    return f"{numbers} ({_TRUTH_NOTE})" if numbers else ""
 
 
 def _join(*parts: str | None, separator: str = ", ") -> str:

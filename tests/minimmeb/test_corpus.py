@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -151,7 +151,7 @@ def test_names_always_follow_a_space_and_articles_agree():
         for text in (texts.caption(rng, objects), texts.label(rng, objects[0])):
             words = text.replace(",", "").split(" ")
             assert words[0] not in names
-            for article, word in zip(words, words[1:], strict=False):
+            for article, word in pairwise(words):
                 if word in names and article in ("a", "an"):
                     assert (article == "an") == (word[0] in "aeiou")
             assert {w for w in words if w in names} <= {object_classes()[i].name for i in objects}

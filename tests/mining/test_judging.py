@@ -65,7 +65,7 @@ def test_order_is_by_query_positive_first_then_rank(tables):
 
 
 def test_scores_are_the_judges_and_each_pair_of_contents_is_judged_once(tables, adapter, pictures, tmp_path):
-    queries, items, pool = tables
+    items = tables[1]
     result, judge = run(tables, adapter, pictures, tmp_path)
     scores = result.scores
     assert scores.height == 6 * 6
@@ -148,8 +148,6 @@ print(json.dumps(result.metrics))
 
 
 def test_killed_and_started_again_ends_with_the_identical_table(tables, model_folder, pictures, tmp_path):
-    # more candidates, so that there is time to kill
-    queries, items, pool = tables
     for name, table in zip(("queries", "items", "pool"), tables, strict=True):
         table.write_parquet(tmp_path / f"{name}.parquet")
 

@@ -71,9 +71,13 @@ def test_leftovers_of_a_killed_writer_are_not_read_and_damage_is_named(tmp_path)
 
 
 def test_an_error_in_the_run_keeps_what_was_judged(tmp_path):
-    with pytest.raises(KeyboardInterrupt), JudgeStore(tmp_path, IDENTITY, flush_seconds=1e9) as store:
-        store.add(rows(("q", "c", 1.0, 2.0, "")))
-        raise KeyboardInterrupt
+    def interrupted():
+        with JudgeStore(tmp_path, IDENTITY, flush_seconds=1e9) as store:
+            store.add(rows(("q", "c", 1.0, 2.0, "")))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert JudgeStore(tmp_path, IDENTITY).read().height == 1
 
 

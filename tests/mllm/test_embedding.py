@@ -61,7 +61,9 @@ def test_embedding_is_the_last_real_token_whatever_the_padding(adapter, pictures
 @pytest.mark.parametrize("batch_tokens", [64, 300, 100_000])
 def test_batch_size_order_and_workers_do_not_matter(adapter, pictures, batch_tokens):
     items = contents(pictures)
-    alone = np.concatenate([Embedder(adapter, prompt="plain", max_tokens=512, batch_tokens=64).embed([i]) for i in items])
+    alone = np.concatenate(
+        [Embedder(adapter, prompt="plain", max_tokens=512, batch_tokens=64).embed([i]) for i in items]
+    )
     found = Embedder(adapter, prompt="plain", max_tokens=512, batch_tokens=batch_tokens).embed(items[::-1])[::-1]
     np.testing.assert_allclose(found, alone, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)

@@ -175,7 +175,15 @@ def test_long_words_are_cut_and_counted_but_never_the_prompt(adapter, pictures):
 
 def test_both_parts_of_the_prompt_tokenize_as_the_whole(adapter):
     judge = PrefixJudge(adapter, batch_size=8)
-    for query in ("plain", "ends with a newline\n", "ends with a question?", "trailing space ", "tab\t", "comma,", "é中"):
+    for query in (
+        "plain",
+        "ends with a newline\n",
+        "ends with a question?",
+        "trailing space ",
+        "tab\t",
+        "comma,",
+        "é中",
+    ):
         for candidate in ("a dog", "Dog", "...", "12", "", "'s"):
             judge.check_tokenization(query, candidate)
 

@@ -99,9 +99,10 @@ def test_pools_are_the_nearest_candidates_by_brute_force(mined, tables):
         pool = pools[query_id]
         assert pool["rank"].to_list() == list(range(20))
         np.testing.assert_allclose(pool["similarity"].to_numpy(), [similarity[c] for c in wanted], atol=1e-6)
-        assert set(pool["item_id"].to_list()) == set(wanted) or similarity[wanted[-1]] - min(
-            similarity[c] for c in pool["item_id"]
-        ) < 1e-6
+        assert (
+            set(pool["item_id"].to_list()) == set(wanted)
+            or similarity[wanted[-1]] - min(similarity[c] for c in pool["item_id"]) < 1e-6
+        )
 
 
 def test_scores_follow_from_the_logits_and_cover_pool_and_positive(tables):
@@ -157,7 +158,11 @@ def test_the_terminal_says_what_was_mined_and_where_to_look(mined, tables):
     folder, done = mined
     text = done.stdout + done.stderr
     dropped = int(metrics(folder, "select")["false_negatives_dropped"])
-    for figure in (f"{tables['queries'].height:,} queries", f"{tables['pool'].height:,}", f"{dropped:,} false negatives"):
+    for figure in (
+        f"{tables['queries'].height:,} queries",
+        f"{tables['pool'].height:,}",
+        f"{dropped:,} false negatives",
+    ):
         assert figure in text, text
     assert "gallery.html" in text
     assert "make ui" in text
@@ -247,9 +252,7 @@ def test_too_many_bad_rows_stop_the_run_and_write_nothing(mined, tmp_path):
     assert "ingest.max_reject_share" in text
     assert "Traceback" not in text
     assert not (tmp_path / "data/02_intermediate").exists() or not list((tmp_path / "data/02_intermediate").iterdir())
-    allowed = kedro(
-        tmp_path, "--pipelines=demo,ingest", f"{own},ingest.max_reject_share=0.2", UNIME_TRACKING="off"
-    )
+    allowed = kedro(tmp_path, "--pipelines=demo,ingest", f"{own},ingest.max_reject_share=0.2", UNIME_TRACKING="off")
     assert allowed.returncode == 0, allowed.stderr
     rejects = pl.read_parquet(tmp_path / "data/02_intermediate/rejects.parquet")
     assert rejects.height == 5

@@ -14,6 +14,7 @@ FILES = {
     "queries": "02_intermediate/queries.parquet",
     "pool": "03_primary/pool.parquet",
     "judge_scores": "03_primary/judge_scores.parquet",
+    "judge_errors": "03_primary/judge_errors.parquet",
     "selection": "05_model_input/selection.parquet",
     "negatives": "05_model_input/negatives.parquet",
 }
@@ -21,16 +22,17 @@ REFERENCES = {
     "items": (),
     "queries": ("items",),
     "pool": ("items", "queries"),
-    "judge_scores": ("items", "queries"),
+    "judge_scores": ("items", "queries", "judge_errors"),
     "selection": ("queries",),
     "negatives": ("items", "queries", "selection"),
 }
+ERRORS_SCHEMA = {"query_id": pl.Int64, "item_id": pl.Int64, "is_positive": pl.Boolean, "error": pl.String}
 #: yes_logit - no_logit of a score: .9 = 9/(1+9), .75 = 3/(1+3)
 LOGITS = {0.9: math.log(9), 0.75: math.log(3), 0.5: 0.0, 0.25: -math.log(3)}
 
 
 def good_tables() -> dict[str, pl.DataFrame]:
-    """Return the six tables."""
+    """Return the six guarded tables, and the judge's errors, of which there are none."""
     items = pl.DataFrame(
         {
             "item_id": range(8),
@@ -100,6 +102,7 @@ def good_tables() -> dict[str, pl.DataFrame]:
         "queries": queries,
         "pool": pool,
         "judge_scores": judge_scores,
+        "judge_errors": pl.DataFrame(schema=ERRORS_SCHEMA),
         "selection": selection,
         "negatives": negatives,
     }

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import polars as pl
 import pytest
 from kedro.io import DataCatalog
-from quality_tables import edit, good_tables
+from quality_tables import FILES, edit, good_tables
 
 from unime_kedro.errors import DataError
 from unime_kedro.quality import TableError
@@ -73,7 +73,13 @@ CASES = [
     # judge_scores
     Case("judge_scores", "query_exists", lambda t: _third_as(t, 9), 4, "query_id=9"),
     Case("judge_scores", "item_exists", _at(2, item_id=99), 1, "query_id=0 item_id=99 item_exists=False"),
-    Case("judge_scores", "one_positive_per_query", lambda t: t.slice(1), 3, "query_id=0 item_id=6 positives=0"),
+    Case(
+        "judge_scores",
+        "one_positive_per_query",
+        lambda t: t.slice(1),
+        3,
+        "query_id=0 item_id=6 positives=0 positives_expected=1",
+    ),
     Case(
         "judge_scores",
         "one_positive_per_query positive_is_the_querys",
@@ -261,6 +267,34 @@ def test_no_threshold_means_no_limit(tables: Tables, data_root: Path, catalog_of
     selection.write_parquet(data_root / "05_model_input/selection.parquet")
 
     catalog_of("negatives").save("checked", edit(tables["negatives"], 0, score=0.99))
+
+
+def test_unjudged_positive_may_lack(tables: Tables, data_root: Path, catalog_of: Callable[..., DataCatalog]) -> None:
+    error = {"query_id": [0], "item_id": [3], "is_positive": [True], "error": ["out of memory"]}
+    pl.DataFrame(error).write_parquet(data_root / FILES["judge_errors"])
+    catalog_of("judge_scores").save("checked", tables["judge_scores"].slice(1))
+
+    # a pair cannot have both a score and an error
+    with pytest.raises(TableError, match="query_id=0 item_id=3 positives=1 positives_expected=0"):
+        catalog_of("judge_scores").save("checked", tables["judge_scores"])
+
+
+@pytest.mark.parametrize(
+    ("text", "image", "modality"),
+    [
+        ("<|image_1|>\n", "img/1.png", "image"),
+        ("<|image_1|>\nWhat is it?", "img/1.png", "image_text"),
+        (" ", "img/1.png", "image"),
+        ("<|image_1|>", "", "text"),
+    ],
+)
+def test_modality_of_odd_texts(
+    text: str, image: str, modality: str, tables: Tables, catalog_of: Callable[..., DataCatalog]
+) -> None:
+    catalog_of("items").save("checked", edit(tables["items"], 4, text=text, image=image, modality=modality))
+    wrong = "image_text" if modality != "image_text" else "image"
+    with pytest.raises(TableError, match=f"modality='{wrong}' modality_of_content='{modality}'"):
+        catalog_of("items").save("checked", edit(tables["items"], 4, text=text, image=image, modality=wrong))
 
 
 def test_slots_given_or_most_common(tables: Tables, catalog_of: Callable[..., DataCatalog]) -> None:

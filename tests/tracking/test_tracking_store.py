@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import socket
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,33 @@ def test_more_values_than_mlflow_takes_at_once(store: Path) -> None:
     assert data.params == {f"p{i}": str(i) for i in range(230)}
     assert data.metrics == {f"m{i}": i for i in range(1100)}
     assert {f"t{i}" for i in range(120)} <= set(data.tags)
+
+
+def test_place_of_a_run_on_a_server_is_its_page() -> None:
+    run = run_module.TrackedRun(None, "https://ann:s3cret@host/mlflow/", "7", "abc", "mine")
+    assert run.place == "https://ann:***@host/mlflow/#/experiments/7/runs/abc"
+
+
+def test_process_that_leaves_without_ending_its_run_ends_it_as_killed(project: Project) -> None:
+    script = """
+import sys
+from pathlib import Path
+from kedro.pipeline import node, pipeline
+from toy_project import run_here
+from unime_kedro.tracking.hook import TrackingHook
+
+def interrupt(raw):
+    raise KeyboardInterrupt
+
+run_here(Path(sys.argv[1]), pipeline([node(interrupt, "raw", "after", name="only")]), TrackingHook())
+"""
+    command = [sys.executable, "-c", script, str(project.root)]
+    environment = project.environment(PYTHONPATH=str(Path(__file__).parent))
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert "KeyboardInterrupt" in done.stderr
+    (run,) = project.runs()
+    assert run.info.status == "KILLED"
+    assert run.data.tags["unime.ended"] == "the process ended before the pipeline did"
 
 
 def _sql(store: Path, statement: str) -> None:

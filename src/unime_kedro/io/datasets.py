@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from unime_kedro.errors import DataError
 from unime_kedro.atomic import atomic_write, save_parquet
+from unime_kedro.errors import DataError
 from unime_kedro.io.json_text import JsonError, write_json
 from unime_kedro.paths import resolve
 

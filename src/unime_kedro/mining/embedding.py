@@ -27,8 +27,11 @@ _PARTIAL_CARD = "embeddings.partial.json"
 class Embedder(Protocol):
     """What embedding needs of a model."""
 
-    dimension: int
     truncated: int
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
 
     def embed(self, contents: Sequence[Content]) -> np.ndarray:
         """Return unit vectors (n, dimension) float32."""

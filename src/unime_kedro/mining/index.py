@@ -99,18 +99,27 @@ def similarities(vectors: Vectors, embeddings: Vectors, item_ids: Ids) -> Vector
     Returns:
         (n, m), float32.
     """
-    out = np.empty(item_ids.shape, dtype=np.float32)
-    step = max(1, CHUNK // max(1, item_ids.shape[1] * vectors.shape[1]))
+    n, m = item_ids.shape
+    out = np.empty((n, m), dtype=np.float32)
+    embeddings = np.asarray(embeddings)
+    step = max(1, CHUNK // max(1, m * vectors.shape[1]))
 
-    def work(start: int) -> None:
-        part = slice(start, start + step)
-        products = embeddings[item_ids[part]].astype(np.float64)
-        products *= vectors[part, None, :]
-        out[part] = np.clip(products.sum(axis=-1).astype(np.float32), -1, 1)
+    def work(first: int, last: int) -> None:
+        gathered = np.empty((step, m, vectors.shape[1]), dtype=np.float32)
+        products = np.empty(gathered.shape, dtype=np.float64)
+        for start in range(first, last, step):
+            part = slice(start, min(start + step, last))
+            size = part.stop - part.start
+            # with a mode, take writes straight into its output
+            np.take(embeddings, item_ids[part], axis=0, out=gathered[:size], mode="clip")
+            np.multiply(gathered[:size], vectors[part, None, :], out=products[:size], dtype=np.float64)
+            out[part] = products[:size].sum(axis=-1)
 
-    with ThreadPoolExecutor(threads()) as pool:
-        list(pool.map(work, range(0, len(item_ids), step)))
-    return out
+    workers = max(1, min(threads(), n // step))
+    bounds = [n * i // workers for i in range(workers + 1)]
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(work, bounds[:-1], bounds[1:]))
+    return np.clip(out, -1, 1, out=out)
 
 
 def similarity_matrix(vectors: Vectors, others: Vectors) -> Vectors:

@@ -185,8 +185,8 @@ def _enforce_error_share(errors: pl.DataFrame, n_pairs: int, limit: float) -> No
     reasons = "; ".join(f"{n} x {text}" for text, n in common)
     raise DataError(
         f"{len(errors):,} of {n_pairs:,} pairs ({share:.2%}) could not be judged, judge.max_error_share allows "
-        f"{limit:.2%}. Most common: {reasons}. All scores are kept in the store; run again to retry the others, or raise "
-        "judge.max_error_share."
+        f"{limit:.2%}. Most common: {reasons}. All scores are kept in the store; run again to retry the others, "
+        "or raise judge.max_error_share."
     )
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import polars as pl
 
-from unime_kedro.errors import DataError
 from unime_kedro.atomic import atomic_write, save_parquet
+from unime_kedro.errors import DataError
 
 SCHEMA = {
     "query_key": pl.String,

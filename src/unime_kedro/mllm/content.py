@@ -30,6 +30,7 @@ class ModelSpec:
         dtype: ``auto`` (float32 on CPU, bfloat16 on GPU), ``float32``, ``bfloat16`` or ``float16``.
         min_pixels: Smallest picture area in pixels; None for the model's own.
         max_pixels: Largest picture area in pixels; None for the model's own.
+        threads: CPU threads of torch; 0 takes one for models under 30 million parameters, all cores above.
     """
 
     model: str
@@ -38,3 +39,4 @@ class ModelSpec:
     dtype: str = "auto"
     min_pixels: int | None = None
     max_pixels: int | None = None
+    threads: int = 0

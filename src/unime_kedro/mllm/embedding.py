@@ -107,9 +107,7 @@ class Embedder:
             start += size
         return batches
 
-    def _forward(
-        self, contents: list[Content], pieces: list[Piece], images: dict[Path, ProcessedImage]
-    ) -> np.ndarray:
+    def _forward(self, contents: list[Content], pieces: list[Piece], images: dict[Path, ProcessedImage]) -> np.ndarray:
         import torch
         import torch.nn.functional as F
 
@@ -126,9 +124,7 @@ class Embedder:
         return F.normalize(last.float(), dim=-1).cpu().numpy()
 
 
-def right_padded(
-    pieces: Sequence[Piece], axes: int, start: int = 0
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def right_padded(pieces: Sequence[Piece], axes: int, start: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Put pieces into one right-padded batch.
 
     Args:

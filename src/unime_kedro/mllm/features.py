@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from unime_kedro.mllm.images import stream_images
 if TYPE_CHECKING:
     import torch
 
-    from unime_kedro.mllm.adapters.base import BackboneAdapter
+    from unime_kedro.mllm.adapters.base import BackboneAdapter, ProcessedImage
 
 
 class FeatureStore:
@@ -36,8 +36,8 @@ class FeatureStore:
         self._memory: OrderedDict[Path, torch.Tensor] = OrderedDict()
         self._spilled: dict[Path, tuple[int, tuple[int, int]]] = {}
         self._grids: dict[Path, tuple[np.ndarray, int]] = {}
-        self._spill = None
-        self._stream = None
+        self._spill: IO[bytes] | None = None
+        self._stream: Iterator[tuple[Path, ProcessedImage]] | None = None
         self.computed = self.spilled = 0
 
     def expect(self, files: Sequence[Path]) -> None:
@@ -72,7 +72,7 @@ class FeatureStore:
             _, image = next(stream_images(self.adapter, [file], 0))
         return self._put(file, image, keep=False)
 
-    def _put(self, file: Path, image, keep: bool = True) -> torch.Tensor:
+    def _put(self, file: Path, image: ProcessedImage, keep: bool = True) -> torch.Tensor:
         features = self.adapter.image_features([image])[0]
         self._grids[file] = (image.grid, image.n_tokens)
         self.computed += 1
@@ -91,15 +91,16 @@ class FeatureStore:
 
     def _write(self, file: Path, tensor: torch.Tensor) -> None:
         if self._spill is None:
-            self._spill = tempfile.TemporaryFile(prefix="unime-features-")
+            self._spill = tempfile.TemporaryFile(prefix="unime-features-")  # noqa: SIM115  (lives as long as the store)
         offset = self._spill.seek(0, 2)
         self._spill.write(tensor.detach().float().cpu().numpy().tobytes())
-        self._spilled[file] = (offset, tuple(tensor.shape))
+        self._spilled[file] = (offset, (tensor.shape[0], tensor.shape[1]))
         self.spilled += 1
 
     def _load(self, file: Path) -> torch.Tensor:
         import torch
 
+        assert self._spill is not None
         offset, shape = self._spilled[file]
         self._spill.seek(offset)
         data = np.frombuffer(self._spill.read(4 * shape[0] * shape[1]), dtype=np.float32).reshape(shape)

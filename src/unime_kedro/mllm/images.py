@@ -33,7 +33,9 @@ def read_image(processor: ImageWorker | BackboneAdapter, file: Path) -> Processe
                 image = page  # type: ignore[assignment]
             return processor.process_image(image.convert("RGB"))
     except (OSError, UnidentifiedImageError, ValueError) as error:
-        raise DataError(f"picture {file} cannot be read: {error}. Run the ingest pipeline again: it drops such rows.") from error
+        raise DataError(
+            f"picture {file} cannot be read: {error}. Run the ingest pipeline again: it drops such rows."
+        ) from error
 
 
 class _Files:

@@ -1,7 +1,7 @@
 """The judge: does the candidate meet the requirements of the query? Scores from the logits of Yes and No.
 
-*Shared prefix*: instruction and query (with its picture) run once per query into a key-value cache, which all candidates
-of the query then read. The scores are those of the plain forward pass (equal to 1e-4 in float32, tested).
+*Shared prefix*: instruction and query (with its picture) run once per query into a key-value cache, which all
+candidates of the query then read. The scores are those of the plain forward pass (equal to 1e-4 in float32, tested).
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from unime_kedro.mllm.prompts import JUDGE_INSTRUCTION, judge_candidate_part, ju
 from unime_kedro.mllm.truncation import fit_text
 
 if TYPE_CHECKING:
-    import torch
-
     from unime_kedro.mllm.adapters.base import BackboneAdapter, Piece
 
 log = logging.getLogger(__name__)

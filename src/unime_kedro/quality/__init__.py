@@ -5,8 +5,8 @@ every table keeps, :class:`TableValidator` is what the catalog names. ``KEDRO_DA
 environment, Kedro's own switch, skips all checks.
 """
 
-from .docs import data_docs_index
-from .report import Failure, TableError, Verdict
-from .validator import TableValidator
+from unime_kedro.quality.docs import data_docs_index
+from unime_kedro.quality.report import Failure, TableError, Verdict
+from unime_kedro.quality.validator import TableValidator
 
 __all__ = ["Failure", "TableError", "TableValidator", "Verdict", "data_docs_index"]

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..paths import resolve
+from unime_kedro.paths import resolve
 
 #: below the data root
 DATA_DOCS = Path("08_reporting/data_docs")

@@ -17,9 +17,9 @@ from typing import Any
 import polars as pl
 import polars.selectors as cs
 
-from .docs import make_context, publish
-from .report import SAMPLES
-from .rules import Rule
+from unime_kedro.quality.docs import make_context, publish
+from unime_kedro.quality.report import SAMPLES
+from unime_kedro.quality.rules import Rule
 
 # Kedro may save tables from several threads; a Great Expectations context is made for one
 _LOCK = threading.RLock()

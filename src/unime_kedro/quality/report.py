@@ -9,7 +9,7 @@ from typing import Any
 
 from kedro.validation import CheckFailure, DataValidationError
 
-from ..errors import DataError
+from unime_kedro.errors import DataError
 
 #: sample rows per broken rule, and the longest text value shown in one
 SAMPLES, TEXT_LENGTH = 5, 40

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from .report import SAMPLES, Failure, sample
-from .rules import Rule
+from unime_kedro.quality.report import SAMPLES, Failure, sample
+from unime_kedro.quality.rules import Rule
 
 
 def select_rows(frame: pl.DataFrame, rules: Sequence[Rule], max_rows: int) -> tuple[pl.DataFrame, dict[str, int]]:

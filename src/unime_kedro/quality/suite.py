@@ -8,16 +8,23 @@ rule can be judged from any part of the rows, and a sample row shows both what i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from ..errors import DataError
-from ..paths import resolve
-from .rules import Rule, has_rows, not_null, row_count, schema_rules
+from unime_kedro.errors import DataError
+from unime_kedro.paths import resolve
+from unime_kedro.quality.rules import Rule, has_rows, not_null, row_count, schema_rules
+
+#: table -> the pipeline that makes it
+STAGES = {
+    **dict.fromkeys(("items", "queries"), "ingest"),
+    "pool": "pool",
+    **dict.fromkeys(("judge_scores", "judge_errors"), "judge"),
+    **dict.fromkeys(("selection", "negatives"), "select"),
+}
 
 
 class References:
@@ -38,13 +45,13 @@ class References:
         """
         path = self.paths[table]
         if not path.is_file():
-            raise DataError(f"it refers to table '{table}', and {path} does not exist. {_remedy(path)}")
+            raise DataError(f"it refers to table '{table}', and {path} does not exist. {_remedy(table)}")
         try:
             # brackets in a path are no pattern, and `key=value` folders above it no columns
             return pl.read_parquet(path, columns=list(columns), glob=False, hive_partitioning=False)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise DataError(
-                f"it refers to table '{table}', and {path} cannot be read: {error}. {_remedy(path)}"
+                f"it refers to table '{table}', and {path} cannot be read: {error}. {_remedy(table)}"
             ) from error
 
     def ids(self, table: str, column: str) -> pl.Series:
@@ -63,15 +70,8 @@ class References:
         return frame.join(other, on="query_id", how="left", maintain_order="left")
 
 
-def _remedy(path: Path) -> str:
-    from ..io.datasets import MADE_BY
-
-    stage = MADE_BY.get(path.stem)
-    return (
-        f"`kedro run --pipeline={stage}` makes it."
-        if stage
-        else "Correct `references` of its validator in the catalog."
-    )
+def _remedy(table: str) -> str:
+    return f"`kedro run --pipeline={STAGES[table]}` makes it."
 
 
 #: computes the helper columns: (table, references, wanted negatives per query or None) -> the table with helpers
@@ -97,7 +97,7 @@ class Suite:
     derive: Derive
     rules: Callable[[int], list[Rule]]
     references: tuple[str, ...] = ()
-    nullable: tuple[str, ...] = field(default=())
+    nullable: tuple[str, ...] = ()
     may_be_empty: bool = True
 
     def schema(self, table: pl.DataFrame, helpers: tuple[str, ...] = ()) -> list[Rule]:

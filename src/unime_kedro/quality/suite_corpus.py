@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import polars as pl
 
-from .rules import Rule, between, holds, in_set, not_empty, same, unique
-from .suite import References, Suite, known, with_occurrences
+from unime_kedro.quality.rules import Rule, between, holds, in_set, not_empty, same, unique
+from unime_kedro.quality.suite import References, Suite, known, with_occurrences
 
 MODALITIES = ("text", "image", "image_text")
+#: stands in a text for the image of the same item
+PLACEHOLDER = "<|image_1|>"
 
 
 def _dense(column: str, rows: int) -> list[Rule]:
@@ -19,20 +21,22 @@ def _dense(column: str, rows: int) -> list[Rule]:
 
 
 def _derive_items(table: pl.DataFrame, references: References, slots: int | None) -> pl.DataFrame:
-    has_text, has_image = pl.col("text") != "", pl.col("image") != ""
+    text, has_image = pl.col("text"), pl.col("image") != ""
+    # beside an image, the mark that stands for it is no text of its own
+    own_text = text.str.replace_all(PLACEHOLDER, "", literal=True)
     modality = (
-        pl.when(has_text & has_image)
-        .then(pl.lit("image_text"))
-        .when(has_image)
-        .then(pl.lit("image"))
-        .when(has_text)
-        .then(pl.lit("text"))
-        .when(has_text.is_not_null() & has_image.is_not_null())
-        .then(pl.lit("nothing"))
+        pl.when(has_image)
+        .then(pl.when(_is_blank(own_text)).then(pl.lit("image")).otherwise(pl.lit("image_text")))
+        .otherwise(pl.when(_is_blank(text)).then(pl.lit("nothing")).otherwise(pl.lit("text")))
     )
     frame = with_occurrences(table, "item_id_occurrences", "item_id")
     frame = with_occurrences(frame, "content_key_occurrences", "content_key")
-    return frame.with_columns(modality_of_content=modality)
+    given = text.is_not_null() & pl.col("image").is_not_null()
+    return frame.with_columns(modality_of_content=pl.when(given).then(modality))
+
+
+def _is_blank(text: pl.Expr) -> pl.Expr:
+    return text.str.strip_chars() == ""
 
 
 def _item_rules(rows: int) -> list[Rule]:
@@ -45,7 +49,7 @@ def _item_rules(rows: int) -> list[Rule]:
             "modality_fits_content",
             "modality",
             "modality_of_content",
-            "modality says which of text and image are not empty, and one of them is not",
+            "modality says which of text and image are there, and at least one is",
         ),
     ]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from .rules import Rule, between, holds, in_set, same, unique
-from .suite import References, Suite, in_order, known, position, previous, with_occurrences
+from unime_kedro.quality.rules import Rule, between, holds, in_set, same, unique
+from unime_kedro.quality.suite import References, Suite, in_order, known, position, previous, with_occurrences
 
 #: how far a stored float32 score may be from the sigmoid of its stored float32 logits
 SCORE_TOLERANCE = 1e-5
@@ -81,8 +81,12 @@ def _derive_judge_scores(table: pl.DataFrame, references: References, slots: int
     numbers = pl.col("yes_logit", "no_logit", "score")
     given = pl.all_horizontal(numbers.is_not_null(), numbers.is_not_nan())
     frame = with_query(table, references)
+    unjudged = references.read("judge_errors", "query_id", "is_positive").filter("is_positive")["query_id"].unique()
     return with_occurrences(frame, "occurrences", "query_id", "item_id").with_columns(
-        positives=pl.when(pl.col("query_id").is_not_null()).then(pl.col("is_positive").sum().over("query_id")),
+        positives_expected=pl.when(pl.col("query_id").is_in(unjudged.implode())).then(0).otherwise(1).cast(pl.Int64),
+        positives=pl.when(pl.col("query_id").is_not_null()).then(
+            pl.col("is_positive").sum().over("query_id").cast(pl.Int64)
+        ),
         score_expected=expected,
         # two infinite logits have no difference; that is an error of the score, not a missing value
         score_error=pl.when(given).then(error.fill_nan(float("inf"))),
@@ -92,7 +96,12 @@ def _derive_judge_scores(table: pl.DataFrame, references: References, slots: int
 def _judge_score_rules(rows: int) -> list[Rule]:
     return [
         *reference_rules(),
-        between("one_positive_per_query", "positives", 1, 1, "every query has exactly one row with is_positive"),
+        same(
+            "one_positive_per_query",
+            "positives",
+            "positives_expected",
+            "every query has exactly one row with is_positive; none if that pair is in judge_errors",
+        ),
         same(
             "positive_is_the_querys",
             "is_positive",
@@ -124,5 +133,5 @@ JUDGE_SCORES = Suite(
     keys=("query_id", "item_id"),
     derive=_derive_judge_scores,
     rules=_judge_score_rules,
-    references=("items", "queries"),
+    references=("items", "queries", "judge_errors"),
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from .rules import Rule, between, holds, in_set, same, unique
-from .suite import References, Suite, in_order, known, position, repeats, with_occurrences
-from .suite_pairs import no_own_positive, reference_rules, with_query
+from unime_kedro.quality.rules import Rule, between, holds, in_set, same, unique
+from unime_kedro.quality.suite import References, Suite, in_order, known, position, repeats, with_occurrences
+from unime_kedro.quality.suite_pairs import no_own_positive, reference_rules, with_query
 
 OUTCOMES = ("sampled", "duplicated", "fallback")
 ORIGINS = ("sampled", "duplicate", "fallback")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .suite import Suite
-from .suite_corpus import ITEMS, QUERIES
-from .suite_pairs import JUDGE_SCORES, POOL
-from .suite_selection import NEGATIVES, SELECTION
+from unime_kedro.quality.suite import Suite
+from unime_kedro.quality.suite_corpus import ITEMS, QUERIES
+from unime_kedro.quality.suite_pairs import JUDGE_SCORES, POOL
+from unime_kedro.quality.suite_selection import NEGATIVES, SELECTION
 
 SUITES: dict[str, Suite] = {
     "items": ITEMS,

@@ -6,14 +6,14 @@ import logging
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError, DataError
-from ..paths import resolve
-from .report import TableError, Verdict
+from unime_kedro.errors import ConfigurationError, DataError
+from unime_kedro.paths import resolve
+from unime_kedro.quality.report import TableError, Verdict
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from .suite import Suite
+    from unime_kedro.quality.suite import Suite
 
 log = logging.getLogger(__name__)
 
@@ -89,9 +89,9 @@ class TableValidator:
         """
         import polars as pl
 
-        from .engine import evaluate
-        from .rows import failure_of, sample_rows, select_rows
-        from .suite import rows_shown
+        from unime_kedro.quality.engine import evaluate
+        from unime_kedro.quality.rows import failure_of, sample_rows, select_rows
+        from unime_kedro.quality.suite import rows_shown
 
         if not isinstance(data, pl.DataFrame):
             raise DataError(f"expected a polars DataFrame, got {type(data).__module__}.{type(data).__qualname__}")
@@ -119,20 +119,20 @@ class TableValidator:
         )
 
     def _suite(self) -> Suite:
-        from .suites import SUITES
+        from unime_kedro.quality.suites import SUITES
 
         return SUITES[self.suite]
 
     def _with_helpers(self, data: pl.DataFrame) -> pl.DataFrame:
         import polars.selectors as cs
 
-        from .suite import References
+        from unime_kedro.quality.suite import References
 
         frame = self._suite().derive(data, References(self.references), self.slots)
         return frame.with_columns(cs.float().fill_nan(None))
 
     def _check_options(self) -> None:
-        from .suites import SUITES
+        from unime_kedro.quality.suites import SUITES
 
         if self.suite not in SUITES:
             near = get_close_matches(str(self.suite), SUITES, n=1)
@@ -152,12 +152,11 @@ class TableValidator:
             raise ConfigurationError(f"max_rows={self.max_rows!r}: expected a count of at least 1")
 
     def _remedy(self) -> str:
-        from ..io.datasets import MADE_BY
+        from unime_kedro.quality.suite import STAGES
 
-        stage = MADE_BY[self.suite]
         sources = " or ".join(self._suite().references)
         stale = f" If {sources} was made anew since, run the stages after it again, in order." if sources else ""
         return (
-            f"What to do: `kedro run --pipeline={stage}` makes this table.{stale} Otherwise the stage is at fault: "
-            "start from the rows above. KEDRO_DATASET_VALIDATION=off skips all checks."
+            f"What to do: `kedro run --pipeline={STAGES[self.suite]}` makes this table.{stale} "
+            "Otherwise the stage is at fault: start from the rows above. KEDRO_DATASET_VALIDATION=off skips all checks."
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,7 +96,7 @@ class TrackingHook:
             self._config.tracking_uri(self._root),
             self._root,
             tracking.experiment.name,
-            tracking.run.name or name,
+            tracking.run.name or name.strip("_"),
             here.tags() | self._tags(run_params, name, provenance.config_hash(config)),
         )
         if not self._exit_registered:
@@ -152,7 +153,9 @@ class TrackingHook:
         """Record how long the node's function took, without loading and saving."""
         if self._tracking() and node.name in self._began:
             seconds = time.monotonic() - self._began.pop(node.name)
-            self.run.metrics({clean_key(f"seconds/{node.name}"): seconds})  # type: ignore[union-attr]
+            # Kedro names a node without a name after its function and a hash: judge__b179fe28
+            name = re.sub(r"__[0-9a-f]{8}$", "", node.name)
+            self.run.metrics({clean_key(f"seconds/{name}"): seconds})  # type: ignore[union-attr]
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:

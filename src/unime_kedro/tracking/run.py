@@ -57,7 +57,7 @@ def open_run(uri: str, root: Path, experiment: str, name: str, tags: Mapping[str
             "Set server.mlflow_tracking_uri in conf/base/mlflow.yml or the variable MLFLOW_TRACKING_URI to a store "
             "that works, or run without tracking: UNIME_TRACKING=off kedro run ..."
         ) from error
-    return TrackedRun(client, experiment_id, run.info.run_id, name)
+    return TrackedRun(client, uri, experiment_id, run.info.run_id, name)
 
 
 def _check_sqlite(uri: str) -> None:
@@ -131,12 +131,21 @@ class TrackedRun:
     is logged that says what is missing.
     """
 
-    def __init__(self, client: Any, experiment_id: str, run_id: str, name: str) -> None:
+    def __init__(self, client: Any, uri: str, experiment_id: str, run_id: str, name: str) -> None:
         self.client, self.experiment_id, self.run_id, self.name = client, experiment_id, run_id, name
+        self._uri = uri
         self._waiting: dict[str, list[Any]] = {kind: [] for kind in _BATCH}
         self._lost_artifacts: list[str] = []
         self._lock = threading.RLock()
         self._warned = False
+
+    @property
+    def place(self) -> str:
+        """Where a person finds the run: its page on a server, or how to start one here."""
+        if self._uri.startswith("http"):
+            server = without_password(self._uri).rstrip("/")
+            return f"{server}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return f"make ui, then run {self.name} ({self.run_id})"
 
     def params(self, values: Mapping[str, str]) -> None:
         """Add parameters to the next batch."""

@@ -60,7 +60,7 @@ class Aligner:
 
         if self.marker is not None:
             visual = visual - self.marker
-        words = self.model.get_input_embeddings().weight
+        words: torch.Tensor = self.model.get_input_embeddings().weight  # type: ignore[assignment]
         target = torch.where(labels >= 0, self.name_ids[labels.clamp(min=0)], torch.tensor(self.blank_id))
         logits = F.normalize(visual, dim=-1) @ F.normalize(words, dim=-1).T / temperature
         goal = words[target].detach()
@@ -69,7 +69,13 @@ class Aligner:
 
 
 def align(
-    model: Qwen2VLForConditionalGeneration, encoder: Encoder, aligner: Aligner, *, steps: int, seed: int, batch: int = 64
+    model: Qwen2VLForConditionalGeneration,
+    encoder: Encoder,
+    aligner: Aligner,
+    *,
+    steps: int,
+    seed: int,
+    batch: int = 64,
 ) -> float:
     """Train vision tower and word embeddings to agree; returns the last loss."""
     import torch
@@ -115,7 +121,7 @@ def matching_heads(
     import torch
 
     attention = model.model.language_model.layers[0].self_attn
-    hidden, head = model.config.text_config.hidden_size, attention.head_dim
+    hidden, head = model.config.get_text_config().hidden_size, attention.head_dim
     half = head // 2
     with torch.no_grad():
         direction = torch.randn(hidden, generator=torch.Generator().manual_seed(5))

@@ -130,7 +130,9 @@ def embedder_test_precision(
     sides, targets = _pairs(rng, queries, "judge_test")
     with torch.inference_mode():
         vectors = [
-            torch.cat([embed_sides(model, encoder, aligner, part[i : i + 128], rng, True)[0] for i in range(0, queries, 128)])
+            torch.cat(
+                [embed_sides(model, encoder, aligner, part[i : i + 128], rng, True)[0] for i in range(0, queries, 128)]
+            )
             for part in (sides, targets)
         ]
     return float(((vectors[0] @ vectors[1].T).argmax(1) == torch.arange(queries)).float().mean())

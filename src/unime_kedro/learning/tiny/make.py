@@ -190,6 +190,8 @@ def make_embedder(
     _save(model, tokenizer, folder)
     saved = _reload(folder)
     metrics = {"precision_at_1_of_1000": embedder_test_precision(saved, encoder, queries=1000, seed=seed)}
-    recipe = f"{align_steps} steps of alignment, {steps} contrastive steps of {batch} pairs (InfoNCE). Middling on purpose."
+    recipe = (
+        f"{align_steps} steps of alignment, {steps} contrastive steps of {batch} pairs (InfoNCE). Middling on purpose."
+    )
     _write_card(folder, "unime-kedro tiny pool embedder", saved, recipe, metrics)
     return _finish(metrics, start, cpu)

@@ -133,7 +133,8 @@ class QwenVLAdapter(BackboneAdapter):
     def decode(
         self, inputs: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None, cache: Any | None
     ) -> torch.Tensor:
-        """Run the language model; see :class:`BackboneAdapter`. Positions are always given: the model keeps old ones."""
+        """Run the language model; see :class:`BackboneAdapter`."""
+        # Positions are always given: without them the model goes on from those of an earlier call.
         return self._decoder(
             inputs_embeds=inputs,
             position_ids=positions.to(self.device),
@@ -152,9 +153,7 @@ class QwenVLAdapter(BackboneAdapter):
         """Show one cached row to ``n`` rows; see :class:`BackboneAdapter`."""
         from transformers import DynamicCache
 
-        layers = [
-            (layer.keys.expand(n, -1, -1, -1), layer.values.expand(n, -1, -1, -1)) for layer in cache.layers
-        ]
+        layers = [(layer.keys.expand(n, -1, -1, -1), layer.values.expand(n, -1, -1, -1)) for layer in cache.layers]
         return DynamicCache(layers, config=self.model.config.get_text_config())
 
     def answer_weights(self, words: tuple[str, ...]) -> torch.Tensor:

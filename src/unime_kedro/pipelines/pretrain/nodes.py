@@ -17,9 +17,7 @@ def pretrain_judge(pretrain: PretrainParameters) -> dict[str, float]:
     from unime_kedro.learning.tiny.make import make_judge
 
     options = pretrain.judge.model_dump(exclude={"output"})
-    return make_judge(
-        resolve(pretrain.judge.output), **options, test_pairs=pretrain.judge_test_pairs, report=_report
-    )
+    return make_judge(resolve(pretrain.judge.output), **options, test_pairs=pretrain.judge_test_pairs, report=_report)
 
 
 def pretrain_embedder(pretrain: PretrainParameters) -> dict[str, float]:

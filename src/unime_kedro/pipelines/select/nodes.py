@@ -11,8 +11,8 @@ log = logging.getLogger(__name__)
 
 #: shown wherever numbers of the embedded models are
 TINY_NOTE = (
-    "Judged by the embedded tiny models, trained on synthetic scenes of drawings. Their scores show how the method works; "
-    "they say nothing about the paper's judge."
+    "Judged by the embedded tiny models, trained on synthetic scenes of drawings. Their scores show how the method "
+    "works; they say nothing about the paper's judge."
 )
 
 
