@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unime_kedro.errors import ModelError
+from unime_kedro.errors import ModelError, UnimeError
 from unime_kedro.mllm.content import Content
 from unime_kedro.mllm.embedding import right_padded
 from unime_kedro.mllm.features import FeatureStore
@@ -152,11 +152,16 @@ class PrefixJudge:
         with torch.inference_mode():
             try:
                 head = self._query_piece(query)
-                pieces = [self._candidate_piece(c) for c in candidates]
-            except (ModelError, OSError) as error:
+            except UnimeError as error:
                 return Judgements(logits[:, 0], logits[:, 1], [str(error)] * len(candidates))
+            pieces: dict[int, Piece] = {}
+            for i, candidate in enumerate(candidates):
+                try:
+                    pieces[i] = self._candidate_piece(candidate)
+                except UnimeError as error:  # one bad picture must not cost the query its other candidates
+                    errors[i] = str(error)
             # longest first: a batch that is too large for the memory is met at once
-            order = sorted(range(len(candidates)), key=lambda i: (-len(pieces[i].ids), i))
+            order = sorted(pieces, key=lambda i: (-len(pieces[i].ids), i))
             self._run(query, head, candidates, pieces, order, self.batch_size, logits, errors)
         return Judgements(logits[:, 0], logits[:, 1], errors)
 
@@ -165,7 +170,7 @@ class PrefixJudge:
         query: Content,
         head: Piece,
         candidates: Sequence[Content],
-        pieces: list[Piece],
+        pieces: dict[int, Piece],
         order: list[int],
         size: int,
         logits: np.ndarray,
@@ -211,7 +216,7 @@ class PrefixJudge:
         query: Content,
         head: Piece,
         candidates: Sequence[Content],
-        pieces: list[Piece],
+        pieces: dict[int, Piece],
         rows: list[int],
         cache: Any,
     ) -> np.ndarray:

@@ -21,8 +21,7 @@ log = logging.getLogger(__name__)
 
 #: seconds to wait for another process to finish writing to the sqlite file
 LOCK_TIMEOUT = 20.0
-#: MLflow's limits per call of log_batch
-_BATCH = {"params": 100, "tags": 100, "metrics": 1000}
+_KINDS = ("params", "tags", "metrics")
 _MAX_TAG = 5000
 
 
@@ -126,7 +125,7 @@ def _experiment(client: Any, name: str, artifact_root: str | None) -> str:
 class TrackedRun:
     """A run that is being written.
 
-    Values are gathered and sent by :meth:`flush` in MLflow's batches. When the store fails in the middle of a run the
+    Values are gathered and sent by :meth:`flush` in few calls. When the store fails in the middle of a run the
     work goes on: what was not sent is kept and tried again at the next flush, and if the last one fails too, an error
     is logged that says what is missing.
     """
@@ -134,7 +133,7 @@ class TrackedRun:
     def __init__(self, client: Any, uri: str, experiment_id: str, run_id: str, name: str) -> None:
         self.client, self.experiment_id, self.run_id, self.name = client, experiment_id, run_id, name
         self._uri = uri
-        self._waiting: dict[str, list[Any]] = {kind: [] for kind in _BATCH}
+        self._waiting: dict[str, list[Any]] = {kind: [] for kind in _KINDS}
         self._lost_artifacts: list[str] = []
         self._lock = threading.RLock()
         self._warned = False
@@ -171,13 +170,13 @@ class TrackedRun:
             self._waiting[kind] += entities
 
     def flush(self) -> None:
-        """Send everything that waits."""
+        """Send everything that waits; MLflow's client splits it by the limits of its protocol."""
         with self._lock:
             try:
-                for kind, size in _BATCH.items():
-                    while batch := self._waiting[kind][:size]:
-                        self.client.log_batch(self.run_id, **{kind: batch})
-                        del self._waiting[kind][:size]
+                for kind in _KINDS:
+                    if self._waiting[kind]:
+                        self.client.log_batch(self.run_id, **{kind: self._waiting[kind]})
+                        self._waiting[kind] = []
             except Exception as error:
                 self._warn(error)
 
