@@ -22,9 +22,10 @@ help:
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "unime-kedro needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version); try make PYTHON=python3.12 ..."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt uv
-	UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" \
+	@echo "Installing into $(VENV) (a minute or two; longer where torch comes with CUDA) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet -c constraints.txt uv
+	@UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" \
 	  $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt --compile-bytecode -e ".[$(EXTRAS)]" || \
 	  $(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
 	@touch $(STAMP)
@@ -32,7 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 setup: $(STAMP)
 
 mine: $(STAMP)
-	$(BIN)/kedro run --pipeline=mine $(if $(ENV),--env=$(ENV))
+	@$(BIN)/kedro run --pipeline=mine $(if $(ENV),--env=$(ENV))
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

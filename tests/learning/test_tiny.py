@@ -130,9 +130,10 @@ def test_same_seed_same_weights_and_the_result_loads_like_any_model(tmp_path):
     quiet = {"report": lambda step, values: None}
     metrics = [make_judge(tmp_path / str(i), **shape, batch=2, test_pairs=64, **quiet) for i in range(2)]
     assert metrics[0]["auc/mean"] == metrics[1]["auc/mean"]
-    assert load_adapter(ModelSpec(str(tmp_path / "0"))).fingerprint == load_adapter(
-        ModelSpec(str(tmp_path / "1"))
-    ).fingerprint
+    assert (
+        load_adapter(ModelSpec(str(tmp_path / "0"))).fingerprint
+        == load_adapter(ModelSpec(str(tmp_path / "1"))).fingerprint
+    )
     make_embedder(tmp_path / "e", **shape, batch=5, **quiet)
     assert "OpenMoji" in (tmp_path / "e" / "README.md").read_text()
 

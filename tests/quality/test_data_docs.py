@@ -136,3 +136,16 @@ def test_stages_in_two_processes_share_an_index(data_root: Path) -> None:
     index = data_docs_index(data_root).read_text()
     assert "queries-queries.html" in index
     assert "negatives-negatives.html" in index
+
+
+def test_without_a_network_the_index_lists_every_result_plainly(tables: Tables, data_root: Path) -> None:
+    _validator("queries", data_root).validate(tables["queries"])
+    with pytest.raises(TableError):
+        _validator("pool", data_root).validate(edit(tables["pool"], 4, item_id=987654))
+
+    text = data_docs_index(data_root).read_text()
+    plain = text[text.index('<div id="plain-results"') : text.index('getElementById("plain-results")')]
+    links = [page.relative_to(data_docs_index(data_root).parent).as_posix() for page in _pages(data_root)]
+    assert [f'FAILED: <a href="{links[0]}">pool</a>', f'passed: <a href="{links[1]}">queries</a>'] == [
+        row.split("</li>")[0] for row in plain.split("<li>")[1:]
+    ]

@@ -27,7 +27,9 @@ MADE_BY = {
     **dict.fromkeys(("items", "queries", "candidates", "rejects", "ingest_metrics"), "ingest"),
     **dict.fromkeys(("embeddings", "pool", "embedding_metrics", "pool_metrics"), "pool"),
     **dict.fromkeys(("judge_store", "judge_scores", "judge_errors", "judge_metrics"), "judge"),
-    **dict.fromkeys(("selection", "negatives", "mined", "select_metrics", "truth_metrics", "gallery"), "select"),
+    **dict.fromkeys(
+        ("selection", "skipped", "negatives", "mined", "select_metrics", "truth_metrics", "gallery"), "select"
+    ),
 }
 
 

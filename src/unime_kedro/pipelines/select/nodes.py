@@ -18,7 +18,7 @@ TINY_NOTE = (
 
 def select(
     pool: pl.DataFrame, judge_scores: pl.DataFrame, queries: pl.DataFrame, select: SelectParameters
-) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, float]]:
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, dict[str, float]]:
     """Drop false negatives and sample hard negatives (method 2.3).
 
     Args:
@@ -28,7 +28,7 @@ def select(
         select: Rule, margin, number of negatives, interval, seed.
 
     Returns:
-        The selection and negatives tables, and metrics.
+        The selection table, queries without negatives (query_id, reason), the negatives table, and metrics.
     """
     from unime_kedro.mining.selection import false_negatives_by_dataset, select_negatives
 
@@ -43,10 +43,11 @@ def select(
     )
     if len(found.skipped):
         reasons = dict(found.skipped["reason"].value_counts().rows())
-        log.warning("%d queries have no negatives: %s", len(found.skipped), reasons)
+        log.warning("%d queries have no negatives, see skipped.parquet: %s", len(found.skipped), reasons)
     shares = false_negatives_by_dataset(found.selection, queries)
     return (
         found.selection,
+        found.skipped,
         found.negatives,
         {**found.metrics, **{f"false_negative_share/{name}": share for name, share in shares.items()}},
     )

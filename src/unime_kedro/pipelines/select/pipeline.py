@@ -13,7 +13,7 @@ def create_pipeline(**_: object) -> Pipeline:
             node(
                 select,
                 ["pool", "judge_scores", "queries", "params:select"],
-                ["selection", "negatives", "select_metrics"],
+                ["selection", "skipped", "negatives", "select_metrics"],
             ),
             node(export, ["negatives", "queries", "items", "judge_scores"], "mined"),
             node(measure, [*tables, "corpus_truth"], ["relevance", "truth_metrics"]),
