@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,18 +22,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def run(arguments: list[str], **environment: str) -> dict[str, float]:
     """Run one kedro command; returns wall and CPU seconds of it and its children."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     command = [str(Path(sys.executable).with_name("kedro")), "run", *arguments]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
-    wall = time.perf_counter() - start
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise SystemExit(done.stdout[-2000:] + done.stderr[-4000:])
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"wall_seconds": round(wall, 2), "cpu_seconds": round(cpu, 2), "peak_gb": round(after.ru_maxrss / 2**20, 2)}
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=output, stderr=output)
+        _, status, used = os.wait4(process.pid, 0)  # of this process and the children it waited for
+        wall = time.perf_counter() - start
+        if status:
+            output.seek(0)
+            raise SystemExit(output.read()[-4000:])
+    cpu = used.ru_utime + used.ru_stime
+    return {"wall_seconds": round(wall, 2), "cpu_seconds": round(cpu, 2), "peak_gb": round(used.ru_maxrss / 2**20, 2)}
 
 
 def bench_select(folder: str) -> dict[str, dict[str, float]]:

@@ -19,13 +19,16 @@ from unime_kedro.errors import ModelError, UnimeError
 from unime_kedro.mllm.content import Content
 from unime_kedro.mllm.embedding import right_padded
 from unime_kedro.mllm.features import FeatureStore
-from unime_kedro.mllm.prompts import JUDGE_INSTRUCTION, judge_candidate_part, judge_prompt, judge_query_part
+from unime_kedro.mllm.prompts import judge_candidate_part, judge_prompt, judge_query_part
 from unime_kedro.mllm.truncation import fit_text
 
 if TYPE_CHECKING:
     from unime_kedro.mllm.adapters.base import BackboneAdapter, Piece
 
 log = logging.getLogger(__name__)
+
+#: query and candidate ends that a tokenizer could join with what stands beside them
+_PROBES = (("a query", "a candidate"), ("a question?", "An answer"), ("line\n", "42"), ("space ", "..."))
 
 
 def score(yes_logits: np.ndarray, no_logits: np.ndarray) -> np.ndarray:
@@ -72,7 +75,7 @@ class PrefixJudge:
         workers: Processes that prepare pictures ahead.
 
     Raises:
-        ModelError: If Yes or No is not a single token of the model.
+        ModelError: If Yes or No is not a single token of the model, or its prompts cannot be tokenized in two parts.
     """
 
     def __init__(
@@ -96,7 +99,8 @@ class PrefixJudge:
         self._side_limit = (max_tokens - len(empty.ids) - len(adapter.encode(self._tail, None).ids) - 8) // 2
         if self._side_limit < 1:
             raise ModelError(f"max_tokens: {max_tokens} leaves no room beside the judge's instruction; raise it.")
-        self._joins_cleanly = True
+        for query, candidate in _PROBES:
+            self.check_tokenization(query, candidate)
 
     def _chat_ends(self) -> tuple[str, str]:
         """Return what the chat template puts before and behind a user's words."""
@@ -109,7 +113,7 @@ class PrefixJudge:
         return {
             "model": self.adapter.fingerprint,
             "dtype": str(self.adapter.model.dtype),
-            "instruction": hashlib.sha256(JUDGE_INSTRUCTION.encode()).hexdigest()[:16],
+            "prompt": hashlib.sha256(judge_prompt("<query>", "<candidate>").encode()).hexdigest()[:16],
             "chat": [self._head, self._tail],
             "max_tokens": self.max_tokens,
             "image_size": json.dumps(getattr(self.adapter.image_processor, "size", None), default=str, sort_keys=True),
@@ -278,7 +282,7 @@ class PrefixJudge:
         """Make sure that both parts of the prompt, tokenized apart, are the tokens of the whole prompt.
 
         Raises:
-            ModelError: If they are not; the model then needs ``share_prefix: false``.
+            ModelError: If they are not.
         """
         whole = self.adapter.encode(self._head + judge_prompt(query, candidate) + self._tail, None).ids
         parts = [
@@ -287,8 +291,8 @@ class PrefixJudge:
         ]
         if not np.array_equal(whole, np.concatenate(parts)):
             raise ModelError(
-                "this model's tokenizer joins words across the end of the query, so the query cannot be computed once "
-                "for all candidates; set judge.share_prefix: false."
+                "this model's tokenizer joins tokens across the end of the query: prompts cannot be tokenized in "
+                "two parts; its family needs an adapter that knows where prompts may be cut."
             )
 
 
