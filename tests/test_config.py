@@ -186,6 +186,13 @@ def test_all_faults_of_all_sections_are_listed_at_once(conf: Path) -> None:
     assert [line.split(" = ")[0] for line in faults(raw, conf)] == ["judge.batch_size", "judge.extra", "pool.k"]
 
 
+def test_faults_are_listed_in_one_order_whatever_that_of_the_files(conf: Path) -> None:
+    raw = changed(batch_size=0) | {"pool": {"k": 100}, "b": 1, "a": 2}
+    expected = faults(raw, conf)
+    assert [line.split(" ")[0] for line in expected] == ["judge.batch_size", "pool.k", "a:", "b:"]
+    assert faults(dict(reversed(raw.items())), conf) == expected
+
+
 def test_long_values_are_shortened(conf: Path) -> None:
     line = fault(changed(batch_size="x" * 500), conf)
     assert "…: expected" in line

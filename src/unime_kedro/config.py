@@ -61,10 +61,12 @@ def check_parameters(
 
     sources = Sources(conf_source, env, runtime_params, "parameters")
     faults = [_missing_section(name, sources) for name in SECTIONS if name not in raw]
-    for name, values in raw.items():
-        if name in SECTIONS:
-            faults += model_faults(SECTIONS[name], values, sources, (name,))
-        elif not str(name).startswith("_"):  # "_" marks a block that is only there to be referred to
+    # in the order of the sections: that of `raw` changes from run to run, Kedro reads the files in a set's order
+    for name, model in SECTIONS.items():
+        if name in raw:
+            faults += model_faults(model, raw[name], sources, (name,))
+    for name in sorted(map(str, set(raw) - set(SECTIONS))):
+        if not name.startswith("_"):  # "_" marks a block that is only there to be referred to
             known = ", ".join(SECTIONS)
             faults.append(f"{name}: unknown section{_did_you_mean(name, SECTIONS, known)}{sources.where((name,))}")
     raise_faults(faults, "parameters")
