@@ -34,7 +34,8 @@ def read_image(processor: ImageWorker | BackboneAdapter, file: Path) -> Processe
             return processor.process_image(image.convert("RGB"))
     except (OSError, UnidentifiedImageError, ValueError) as error:
         raise DataError(
-            f"picture {file} cannot be read: {error}. Run the ingest pipeline again: it drops such rows."
+            f"picture {file} cannot be read: {error}. Ingest drops such rows when "
+            "ingest.check_images is full; run it again."
         ) from error
 
 

@@ -19,6 +19,7 @@ from unime_kedro.errors import ModelError, UnimeError
 from unime_kedro.mllm.content import Content
 from unime_kedro.mllm.embedding import right_padded
 from unime_kedro.mllm.features import FeatureStore
+from unime_kedro.mllm.judgements import JudgeCounts, Judgements, batches, is_out_of_memory
 from unime_kedro.mllm.prompts import judge_candidate_part, judge_prompt, judge_query_part
 from unime_kedro.mllm.truncation import fit_text
 
@@ -31,36 +32,14 @@ log = logging.getLogger(__name__)
 _PROBES = (("a query", "a candidate"), ("a question?", "An answer"), ("line\n", "42"), ("space ", "..."))
 
 
-def score(yes_logits: np.ndarray, no_logits: np.ndarray) -> np.ndarray:
-    """Return exp(yes) / (exp(yes) + exp(no)), computed without overflow (UniME-V2, the judge's matching score)."""
-    difference = np.asarray(yes_logits, dtype=np.float64) - np.asarray(no_logits, dtype=np.float64)
-    small = np.exp(-np.abs(difference))
-    return np.where(difference >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
-
-
 @dataclass(frozen=True)
-class Judgements:
-    """Logits of one query's candidates; where ``errors`` is not empty, the logits are NaN.
+class _Group:
+    """One query, its candidates and their tokens (of those that can be judged)."""
 
-    Attributes:
-        yes: (n,) float32.
-        no: (n,) float32.
-        errors: (n,) texts, "" where all went well.
-    """
-
-    yes: np.ndarray
-    no: np.ndarray
-    errors: list[str]
-
-
-@dataclass
-class JudgeCounts:
-    """What was computed: tokens of full prompts, tokens really run, texts cut, retries."""
-
-    prompt_tokens: int = 0
-    run_tokens: int = 0
-    truncated: int = 0
-    retries: int = 0
+    query: Content
+    head: Piece
+    candidates: Sequence[Content]
+    pieces: dict[int, Piece]
 
 
 class PrefixJudge:
@@ -68,7 +47,7 @@ class PrefixJudge:
 
     Args:
         adapter: The judge's model.
-        batch_size: Candidates per forward pass; halved by itself when memory runs out.
+        batch_size: Most candidates per forward pass; halved by itself, for good, when memory runs out.
         share_prefix: False computes every prompt in full.
         max_tokens: Longest prompt; query and candidate may each take half of what the instruction leaves.
         vision_cache_gb: Visual features kept in memory, in GiB.
@@ -125,6 +104,7 @@ class PrefixJudge:
         return {
             "prompt_tokens": counts.prompt_tokens,
             "run_tokens": counts.run_tokens,
+            "padded_tokens": counts.padded_tokens,
             "prefix_reuse_share": 1 - counts.run_tokens / counts.prompt_tokens if counts.prompt_tokens else 0.0,
             "pictures_encoded": self.features.computed,
             "pictures_spilled": self.features.spilled,
@@ -156,53 +136,57 @@ class PrefixJudge:
         with torch.inference_mode():
             try:
                 head = self._query_piece(query)
-            except UnimeError as error:
-                return Judgements(logits[:, 0], logits[:, 1], [str(error)] * len(candidates))
+            except (UnimeError, RuntimeError) as error:
+                return Judgements(logits[:, 0], logits[:, 1], [_reason(error)] * len(candidates))
             pieces: dict[int, Piece] = {}
             for i, candidate in enumerate(candidates):
                 try:
                     pieces[i] = self._candidate_piece(candidate)
-                except UnimeError as error:  # one bad picture must not cost the query its other candidates
-                    errors[i] = str(error)
+                except (UnimeError, RuntimeError) as error:  # one bad picture must not cost the others
+                    errors[i] = _reason(error)
             # longest first: a batch that is too large for the memory is met at once
             order = sorted(pieces, key=lambda i: (-len(pieces[i].ids), i))
-            self._run(query, head, candidates, pieces, order, self.batch_size, logits, errors)
+            self._run(_Group(query, head, candidates, pieces), order, logits, errors)
         return Judgements(logits[:, 0], logits[:, 1], errors)
 
-    def _run(
-        self,
-        query: Content,
-        head: Piece,
-        candidates: Sequence[Content],
-        pieces: dict[int, Piece],
-        order: list[int],
-        size: int,
-        logits: np.ndarray,
-        errors: list[str],
-    ) -> None:
-        """Judge ``order`` in batches of ``size``, what fails again in halves, into ``logits`` and ``errors``."""
-        cache, failed = None, []
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
+    def _run(self, group: _Group, order: list[int], logits: np.ndarray, errors: list[str]) -> None:
+        """Judge ``order`` into ``logits`` and ``errors``; what fails is tried again in smaller batches, then alone."""
+        size = self.batch_size
+        while order:
+            failed, out_of_memory = self._pass(group, order, size, logits, errors)
+            if not failed or size == 1:
+                return
+            self.counts.retries += 1
+            if out_of_memory:
+                # kept: the next query would run out of memory just the same
+                self.batch_size = size = max(1, size // 2)
+            else:
+                size = 1
+            for row in failed:
+                errors[row] = ""
+            order = failed
+
+    def _pass(
+        self, group: _Group, order: list[int], size: int, logits: np.ndarray, errors: list[str]
+    ) -> tuple[list[int], bool]:
+        """Judge every candidate of ``order`` once; returns those that failed, and whether memory was the reason."""
+        cache, failed, out_of_memory = None, [], False
+        for rows in batches(order, group.pieces, size):
+            problem = "the model's logits are not finite"
             try:
                 if self.share_prefix and cache is None:
-                    cache = self._prefix(query, head)
-                logits[rows] = self._forward(query, head, candidates, pieces, rows, cache)
-                problem = "the model's logits are not finite"
-            except RuntimeError as error:  # torch.OutOfMemoryError is one
-                problem = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-                if "memory" not in problem.lower():
+                    cache = self._prefix(group.query, group.head)
+                logits[rows] = self._forward(group, rows, cache)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
                     raise
+                problem, out_of_memory = f"out of memory: {str(error).splitlines()[0]}", True
                 _free_memory()
             for row in rows:
                 if not np.isfinite(logits[row]).all():
                     logits[row], errors[row] = np.nan, problem
                     failed.append(row)
-        if failed and size > 1:
-            self.counts.retries += 1
-            for row in failed:
-                errors[row] = ""
-            self._run(query, head, candidates, pieces, failed, max(1, size // 4), logits, errors)
+        return failed, out_of_memory
 
     def _prefix(self, query: Content, head: Piece) -> Any:
         """Run instruction and query once; returns the key-value cache."""
@@ -215,18 +199,11 @@ class PrefixJudge:
         self.counts.run_tokens += len(head.ids)
         return cache
 
-    def _forward(
-        self,
-        query: Content,
-        head: Piece,
-        candidates: Sequence[Content],
-        pieces: dict[int, Piece],
-        rows: list[int],
-        cache: Any,
-    ) -> np.ndarray:
+    def _forward(self, group: _Group, rows: list[int], cache: Any) -> np.ndarray:
         """Run one batch of candidates; returns (rows, 2) float32 logits of Yes and No."""
         import torch
 
+        query, head, candidates, pieces = group.query, group.head, group.candidates, group.pieces
         chosen = [pieces[i] for i in rows]
         images = [candidates[i].image for i in rows]
         if cache is None:
@@ -244,7 +221,8 @@ class PrefixJudge:
         hidden = self.adapter.decode(inputs, positions, None if bool(mask.all()) else mask, shared)
         last = hidden[torch.arange(len(rows)), lengths.to(hidden.device) - 1].float()
         self.counts.prompt_tokens += sum(len(pieces[i].ids) + len(head.ids) for i in rows)
-        self.counts.run_tokens += int(ids.numel())
+        self.counts.run_tokens += int(lengths.sum())
+        self.counts.padded_tokens += int(ids.numel())
         return (last @ self._weights.to(last.device).T).cpu().numpy()
 
     def _query_piece(self, query: Content) -> Piece:
@@ -306,6 +284,16 @@ def _joined(head: Piece, tail: Piece) -> Piece:
         head.span + tail.span,
         head.n_image_tokens + tail.n_image_tokens,
     )
+
+
+def _reason(error: Exception) -> str:
+    """Word an error that costs one pair its score; an unknown one is raised again."""
+    if isinstance(error, UnimeError):
+        return str(error)
+    if not is_out_of_memory(error):
+        raise error
+    _free_memory()
+    return f"out of memory in the vision tower: {str(error).splitlines()[0]}"
 
 
 def _free_memory() -> None:

@@ -14,7 +14,7 @@ JUDGE_INSTRUCTION = (
 )
 
 # Words from a data set must not end a turn or open a picture: everything that looks like a control token goes.
-_CONTROL = re.compile(r"<\|(?!image_1\|>)[A-Za-z0-9_]+\|>")
+_CONTROL = re.compile(r"<\|[A-Za-z0-9_]+\|>")
 
 
 def with_placeholder(text: str, has_image: bool) -> str:
@@ -29,13 +29,20 @@ def with_placeholder(text: str, has_image: bool) -> str:
         none; later repetitions are dropped), and with none otherwise. Control tokens such as ``<|im_end|>`` are
         taken out of the words.
     """
-    text = _CONTROL.sub("", text)
+    head, found, tail = text.partition(IMAGE_PLACEHOLDER)
     if not has_image:
-        return text.replace(IMAGE_PLACEHOLDER, "")
-    if IMAGE_PLACEHOLDER not in text:
-        return f"{IMAGE_PLACEHOLDER}\n{text}" if text else IMAGE_PLACEHOLDER
-    head, _, tail = text.partition(IMAGE_PLACEHOLDER)
-    return head + IMAGE_PLACEHOLDER + tail.replace(IMAGE_PLACEHOLDER, "")
+        return without_control_tokens(head + tail)
+    head, tail = without_control_tokens(head), without_control_tokens(tail)
+    if found:
+        return head + IMAGE_PLACEHOLDER + tail
+    return f"{IMAGE_PLACEHOLDER}\n{head}" if head else IMAGE_PLACEHOLDER
+
+
+def without_control_tokens(text: str) -> str:
+    """Take every ``<|name|>`` out of a text, also those that only appear when another is taken out."""
+    while (cleaned := _CONTROL.sub("", text)) != text:
+        text = cleaned
+    return text
 
 
 def judge_query_part(query: str) -> str:

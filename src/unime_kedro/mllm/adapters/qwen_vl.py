@@ -99,6 +99,9 @@ class QwenVLAdapter(BackboneAdapter):
     def encode(self, text: str, image: ProcessedImage | None) -> Piece:
         """Tokenize a piece of prompt; see :class:`BackboneAdapter`."""
         ids = np.asarray(self._tokenize(text.replace(IMAGE_PLACEHOLDER, _IMAGE_BLOCK)), dtype=np.int64)
+        n_pictures = int((ids == self.image_id).sum())
+        if n_pictures != (image is not None):
+            raise ModelError(f"a text asks for {n_pictures} pictures, {int(image is not None)} given: {text[:200]!r}")
         if image is not None:
             first = int(np.argmax(ids == self.image_id))
             ids = np.concatenate([ids[:first], np.full(image.n_tokens, self.image_id), ids[first + 1 :]])
