@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import glob
+import logging
 import os
 import uuid
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import polars as pl
+
+log = logging.getLogger(__name__)
 
 _SUFFIX = ".part"
 
@@ -96,3 +99,21 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def locked(path: str | Path) -> Iterator[None]:
+    """Hold a lock file for the time of the block; a second process waits for the first, and says so.
+
+    Args:
+        path: The lock file; it stays behind, empty. The operating system drops the lock when its holder dies.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("another run is working on %s; waiting for it", path.parent)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -12,7 +12,8 @@ def register_pipelines() -> dict[str, Pipeline]:
     """
     parts = {
         "demo": demo.create_pipeline(),
-        "ingest": ingest.create_pipeline(),
+        # with demo's node, so that it runs alone on any data: that node leaves data of your own as they are
+        "ingest": demo.create_pipeline() + ingest.create_pipeline(),
         "pool": pool.create_pipeline(),
         "judge": judge.create_pipeline(),
         "select": select.create_pipeline(),

@@ -164,3 +164,26 @@ def test_classes_are_distinct_and_look_alikes_share_a_subgroup():
         assert index not in others
         assert all(classes[o].subgroup == classes[index].subgroup for o in others)
     assert object_classes(200)[:160] != ()
+
+
+def test_files_of_others_are_never_deleted(tmp_path):
+    from unime_kedro.errors import DataError
+
+    root = tmp_path / "mini"
+    write_corpus(root, seed=3, **SIZES)
+    own = root / "train/MyData/original-0.parquet"
+    own.parent.mkdir()
+    own.write_bytes(b"mine")
+    with pytest.raises(DataError, match=r"MyData/original-0\.parquet"):
+        write_corpus(root, seed=4, **SIZES)
+    assert own.read_bytes() == b"mine"
+    own.unlink()
+    own.parent.rmdir()
+    assert write_corpus(root, seed=4, **SIZES)["digest"] == folder_digest(root)
+
+
+def test_the_manifest_comes_with_the_corpus(corpus):
+    from unime_kedro.minimmeb.corpus import read_manifest
+
+    assert read_manifest(corpus)["digest"] == folder_digest(corpus)
+    assert read_manifest(corpus / "nothing") == {}

@@ -83,3 +83,10 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(adapter, items, 
     resumed, metrics = embedding.embed_items(items, root, embedder(adapter), tmp_path / "cut")
     assert metrics["reused"] == 6
     np.testing.assert_array_equal(np.load(whole), np.load(resumed))
+
+
+def test_worker_processes_do_not_change_vectors_and_read_ahead_once(adapter, items, pictures, tmp_path):
+    root = pictures[0].parent
+    plain, _ = embedding.embed_items(items, root, embedder(adapter), tmp_path / "plain")
+    workers, _ = embedding.embed_items(items, root, embedder(adapter, workers=1), tmp_path / "workers")
+    np.testing.assert_array_equal(np.load(plain), np.load(workers))

@@ -275,3 +275,35 @@ def test_select_loads_neither_torch_nor_transformers(mined):
     assert done.returncode == 0, done.stderr
     [line] = [line for line in done.stdout.splitlines() if line.startswith("LOADED")]
     assert line.split()[1:] == ["mlflow"]
+
+
+def test_tables_of_another_corpus_are_refused(mined, tmp_path):
+    import shutil
+
+    shutil.copytree(mined[0] / "data", tmp_path / "data")
+    other = "--params=demo.seed=8"
+    done = kedro(tmp_path, "--pipeline=ingest", other, UNIME_TRACKING="off")
+    assert done.returncode == 0, done.stderr
+    before = (tmp_path / "data/05_model_input/negatives.parquet").read_bytes()
+    for stage in ("select", "judge"):
+        done = kedro(tmp_path, f"--pipeline={stage}", other, UNIME_TRACKING="off")
+        text = " ".join((done.stdout + done.stderr).split())
+        assert done.returncode == 1
+        assert "was made from another corpus" in text
+        assert "kedro run --pipelines=pool,judge,select" in text
+    assert (tmp_path / "data/05_model_input/negatives.parquet").read_bytes() == before
+
+
+def test_two_first_runs_at_once_write_one_whole_corpus(tmp_path):
+    command = [KEDRO, "run", "--env=smoke", "--pipeline=ingest"]
+    environment = {**os.environ, "UNIME_DATA_ROOT": str(tmp_path / "data"), "UNIME_TRACKING": "off"}
+    runs = [
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for _ in range(2)
+    ]
+    outputs = [run.communicate()[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], outputs
+    assert all("100 pairs read" in text for text in outputs)
+    assert pl.read_parquet(tmp_path / "data/02_intermediate/queries.parquet").height == 100

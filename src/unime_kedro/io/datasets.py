@@ -25,8 +25,8 @@ MADE_BY = {
     **dict.fromkeys(("corpus", "demo_metrics"), "demo"),
     **dict.fromkeys(("pretrain_judge_metrics", "pretrain_embedder_metrics"), "pretrain"),
     **dict.fromkeys(("items", "queries", "candidates", "rejects", "ingest_metrics"), "ingest"),
-    **dict.fromkeys(("embeddings", "pool", "embedding_metrics", "pool_metrics"), "pool"),
-    **dict.fromkeys(("judge_store", "judge_scores", "judge_errors", "judge_metrics"), "judge"),
+    **dict.fromkeys(("embeddings", "pool", "embedding_metrics", "pool_metrics", "pool_origin"), "pool"),
+    **dict.fromkeys(("judge_store", "judge_scores", "judge_errors", "judge_metrics", "judge_origin"), "judge"),
     **dict.fromkeys(
         ("selection", "skipped", "negatives", "mined", "select_metrics", "truth_metrics", "gallery"), "select"
     ),

@@ -14,6 +14,8 @@ The same seed gives the same bytes. The folder appears whole or not at all.
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 import shutil
 import zlib
 from collections.abc import Callable
@@ -23,10 +25,13 @@ from typing import Any
 
 import numpy as np
 
+from unime_kedro.errors import DataError
 from unime_kedro.minimmeb import scenes
 from unime_kedro.minimmeb.classes import object_classes
 from unime_kedro.minimmeb.drawing import compose, draw, png_bytes
 from unime_kedro.minimmeb.tasks import TASKS, Picture, Query, Side, Task, make_candidate, make_query, wrong_objects
+
+MANIFEST = "manifest.json"
 
 #: raise when the same parameters give other bytes than before
 VERSION = 1
@@ -187,13 +192,42 @@ def _write_truth(writer: _Writer, folder: Path) -> None:
         ).write_parquet(folder / f"{name}.parquet")
 
 
+def _files(root: Path) -> list[Path]:
+    return sorted(p for p in root.rglob("*") if p.is_file() and p != root / MANIFEST)
+
+
 def folder_digest(root: Path) -> str:
-    """Return one hash over the names and bytes of all files below ``root``."""
+    """Return one hash over the names and bytes of all files below ``root``, its manifest left out."""
     digest = hashlib.sha256()
-    for file in sorted(p for p in root.rglob("*") if p.is_file()):
+    for file in _files(root):
         digest.update(file.relative_to(root).as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def read_manifest(root: Path) -> dict[str, Any]:
+    """Return what :func:`write_corpus` said of the corpus at ``root``; empty when there is none."""
+    try:
+        return dict(json.loads((root / MANIFEST).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _refuse_foreign_files(root: Path) -> None:
+    """Make sure that replacing ``root`` deletes nothing that mini-MMEB would not write itself."""
+    names = "|".join(map(re.escape, TASKS))
+    ours = re.compile(
+        rf"train/({names})/original-00000-of-00001\.parquet|train/images/({names})/Train/\w+\.png|"
+        rf"eval/({names})/test-00000-of-00001\.parquet|eval/images/({names})/\w+\.png|"
+        r"truth/(train|eval)/(contents|wants)\.parquet"
+    )
+    foreign = [f for f in (p.relative_to(root).as_posix() for p in _files(root)) if not ours.fullmatch(f)]
+    if foreign:
+        raise DataError(
+            f"{root} holds {len(foreign)} files that are not mini-MMEB's, for example {foreign[0]}; mini-MMEB has to "
+            "be written there again and would delete them. Move them elsewhere and set ingest.root and "
+            "ingest.image_root, or set demo.root to another folder."
+        )
 
 
 def write_corpus(
@@ -216,11 +250,13 @@ def write_corpus(
         advance: Called once per pair or query written.
 
     Returns:
-        The manifest: version, data sets with their sizes, pictures, and a digest over all files.
+        The manifest (also in ``manifest.json``): version, data sets with their sizes, pictures, digest of all files.
 
     Raises:
         KeyError: If a data set is unknown.
+        DataError: If ``root`` holds files that mini-MMEB does not write; nothing is deleted then.
     """
+    _refuse_foreign_files(root)
     partial = root.with_name(root.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     train, evaluation = _Writer(partial / "train"), _Writer(partial / "eval")
@@ -239,6 +275,7 @@ def write_corpus(
         "pictures": train.pictures + evaluation.pictures,
         "digest": folder_digest(partial),
     }
+    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(root, ignore_errors=True)
     root.parent.mkdir(parents=True, exist_ok=True)
     partial.rename(root)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 
-from unime_kedro.atomic import atomic_write
+from unime_kedro.atomic import atomic_write, locked
 from unime_kedro.mllm.content import Content
 
-#: items embedded between two records of progress; fixed, so that a resumed run forms the same batches
-CHUNK = 2048
+#: Items embedded between two records of progress; fixed, so that a resumed run forms the same batches. Their pictures
+#: are in memory together: 256 of 672 x 672 pixels are 2.7 GB.
+CHUNK = 256
 
 NAME = "embeddings.npy"
 _CARD = "embeddings.json"
@@ -35,6 +36,9 @@ class Embedder(Protocol):
 
     def embed(self, contents: Sequence[Content]) -> np.ndarray:
         """Return unit vectors (n, dimension) float32."""
+
+    def expect(self, contents: Iterable[Content]) -> None:
+        """Learn which contents will come, in order."""
 
     def identity(self) -> dict[str, Any]:
         """Return everything the vectors depend on."""
@@ -77,24 +81,38 @@ def embed_items(
     Returns:
         The array's file, and metrics. Vectors of the same items by the same model are not computed again.
     """
+    items = items.sort("item_id")
+    with locked(folder / ".lock"):
+        return _embed_items(items, image_root, embedder, folder, progress)
+
+
+def _embed_items(
+    items: pl.DataFrame,
+    image_root: Path,
+    embedder: Embedder,
+    folder: Path,
+    progress: Callable[[str, int, str], Any] | None,
+) -> tuple[Path, dict[str, float]]:
     from contextlib import nullcontext
 
     start = time.perf_counter()
-    items = items.sort("item_id")
     identity = _identity(items, embedder)
     target, card = folder / NAME, folder / _CARD
     if target.is_file() and _read_card(card) == identity:
         return target, _metrics(len(items), len(items), embedder, time.perf_counter() - start)
     vectors, done = _open_partial(folder, identity)
     reused = done
-    texts, images = items["text"].to_list(), items["image"].to_list()
+    contents = [
+        Content(text, image_root / image if image else None)
+        for text, image in zip(items["text"].to_list(), items["image"].to_list(), strict=True)
+    ]
+    embedder.expect(contents[done:])
     with progress("embedding", len(items), "items") if progress else nullcontext() as bar:
         if bar is not None:
             bar.skip(done)
         while done < len(items):
             stop = min(done + CHUNK, len(items))
-            part = [Content(texts[i], image_root / images[i] if images[i] else None) for i in range(done, stop)]
-            vectors[done:stop] = embedder.embed(part)
+            vectors[done:stop] = embedder.embed(contents[done:stop])
             vectors.flush()
             _write_card(folder / _PARTIAL_CARD, {"identity": identity, "done": stop})
             if bar is not None:

@@ -14,7 +14,7 @@ import polars as pl
 from unime_kedro.errors import DataError
 from unime_kedro.mining.store import JudgeStore
 from unime_kedro.mllm.content import Content
-from unime_kedro.mllm.judge import Judgements, score
+from unime_kedro.mllm.judgements import Judgements, score
 
 
 class Judge(Protocol):

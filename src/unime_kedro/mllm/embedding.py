@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unime_kedro.errors import ModelError
 from unime_kedro.mllm.content import Content
-from unime_kedro.mllm.images import stream_images
+from unime_kedro.mllm.images import read_image, stream_images
 from unime_kedro.mllm.truncation import fit_text
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class Embedder:
         self.adapter, self.prompt, self.max_tokens = adapter, prompt, max_tokens
         self.batch_tokens, self.workers = batch_tokens, workers
         self.truncated = 0
+        self._stream: Iterator[tuple[Path, ProcessedImage]] = iter(())
+        self._ahead: dict[Path, None] = {}
         self._overhead = len(adapter.encode(adapter.chat(""), None).ids) if prompt == "chat" else 0
 
     @property
@@ -72,8 +74,7 @@ class Embedder:
         import torch
 
         out = np.empty((len(contents), self.dimension), dtype=np.float32)
-        files = [c.image for c in contents if c.image is not None]
-        images = dict(stream_images(self.adapter, list(dict.fromkeys(files)), self.workers))
+        images = self._images(list(dict.fromkeys(c.image for c in contents if c.image is not None)))
         pieces = [self._encode(c, images) for c in contents]
         order = np.argsort([-len(p.ids) for p in pieces], kind="stable")
         with torch.inference_mode():
@@ -85,6 +86,24 @@ class Embedder:
                 f"the embedder gave numbers that are not finite for {contents[row]}; try dtype: float32 or bfloat16."
             )
         return out
+
+    def expect(self, contents: Iterable[Content]) -> None:
+        """Announce all contents to come, in order, so that worker processes start once and prepare pictures ahead."""
+        if self.workers:
+            self._ahead = dict.fromkeys(c.image for c in contents if c.image is not None)
+            self._stream = stream_images(self.adapter, list(self._ahead), self.workers)
+
+    def _images(self, files: list[Path]) -> dict[Path, ProcessedImage]:
+        """Return processed pictures; those announced and not yet taken come from the workers, in their order."""
+        found: dict[Path, ProcessedImage] = {}
+        for file in files:
+            while file in self._ahead:
+                ready, image = next(self._stream)
+                del self._ahead[ready]
+                found[ready] = image
+            if file not in found:
+                found[file] = read_image(self.adapter, file)
+        return found
 
     def _encode(self, content: Content, images: dict[Path, ProcessedImage]) -> Piece:
         image = images[content.image] if content.image is not None else None

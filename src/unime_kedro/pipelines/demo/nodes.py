@@ -1,6 +1,6 @@
 """Nodes of pipeline ``demo``."""
 
-import json
+import hashlib
 import logging
 import time
 from pathlib import Path
@@ -24,36 +24,39 @@ def prepare_corpus(demo: DemoParameters, ingest: IngestParameters) -> tuple[dict
     Returns:
         What the corpus is, and how long it took.
     """
-    from unime_kedro.minimmeb.corpus import VERSION, folder_digest, write_corpus
+    from unime_kedro.atomic import locked
+    from unime_kedro.minimmeb.corpus import VERSION, folder_digest, read_manifest, write_corpus
     from unime_kedro.minimmeb.tasks import TASKS
 
     start = time.perf_counter()
     root, pairs = resolve(demo.root), resolve(ingest.root)
     if root not in (pairs, *pairs.parents):
-        return {"name": "own data", "root": ingest.root}, {"written": 0, "seconds": 0.0}
+        own = {"name": "own data", "root": ingest.root, "digest": pairs_digest(pairs, ingest.split)}
+        return own, {"written": 0, "seconds": time.perf_counter() - start}
     unknown = sorted((set(demo.train_pairs) | set(demo.eval_queries)) - set(TASKS))
     if unknown:
         raise ConfigurationError(f"demo: unknown data sets {unknown}; mini-MMEB has {', '.join(TASKS)}")
-    wanted = {"version": VERSION, **demo.model_dump(exclude={"root"})}
-    manifest = _manifest(root)
-    if all(manifest.get(key) == value for key, value in wanted.items()) and manifest["digest"] == folder_digest(root):
-        return {"name": "mini-MMEB", **manifest}, {"written": 0, "seconds": time.perf_counter() - start}
+    options = demo.model_dump(exclude={"root"})
     total = sum(demo.train_pairs.values()) + sum(demo.eval_queries.values())
-    with progress("drawing mini-MMEB", total, "pairs") as bar:
-        manifest = write_corpus(root, **demo.model_dump(exclude={"root"}), advance=bar.advance)
-    _manifest_file(root).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    with locked(root.with_name(f".{root.name}.lock")):
+        manifest = read_manifest(root)
+        same = all(manifest.get(key) == value for key, value in {"version": VERSION, **options}.items())
+        if same and manifest["digest"] == folder_digest(root):
+            return {"name": "mini-MMEB", **manifest}, {"written": 0, "seconds": time.perf_counter() - start}
+        with progress("drawing mini-MMEB", total, "pairs") as bar:
+            manifest = write_corpus(root, **options, advance=bar.advance)
     log.info("wrote mini-MMEB: %s pictures under %s", f"{manifest['pictures']:,}", demo.root)
     return {"name": "mini-MMEB", **manifest}, {"written": total, "seconds": time.perf_counter() - start}
 
 
-def _manifest_file(root: Path) -> Path:
-    """The manifest lies beside the corpus, so that the digest of the folder does not include it."""
-    return root.with_name(root.name + ".json")
+def pairs_digest(root: Path, split: str) -> str:
+    """Return one hash over names and bytes of the raw pairs' files (``<data set>/<split>-*.parquet``), 64 hex digits.
 
-
-def _manifest(root: Path) -> dict[str, Any]:
-    """Return what an earlier run wrote; nothing if it did not come to its end."""
-    try:
-        return json.loads(_manifest_file(root).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    Pictures are hashed by ingest, one by one, into the items' content keys.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(root.glob(f"*/{split}-*.parquet")):
+        digest.update(file.relative_to(root).as_posix().encode() + b"\0")
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

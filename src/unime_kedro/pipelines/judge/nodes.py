@@ -14,27 +14,35 @@ def judge(
     queries: pl.DataFrame,
     items: pl.DataFrame,
     pool: pl.DataFrame,
+    pool_origin: dict[str, str],
     judge: JudgeParameters,
     image_root: str,
     judge_store: Path,
-) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, float]]:
+) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, str], dict[str, float | str]]:
     """Judge every (query, pool member) and every (query, positive) (method 2.2).
 
     Args:
         queries: The queries table.
         items: The items table.
         pool: The pool table.
+        pool_origin: What the pool was made from.
         judge: Which model, and how.
         image_root: Folder that image paths are relative to.
         judge_store: Scores of all runs; what is in there is not judged again.
 
     Returns:
-        Pairs that could not be judged, the judge_scores table, metrics.
+        Pairs that could not be judged, the judge_scores table, what it was made from, metrics.
+
+    Raises:
+        DataError: If the pool belongs to another corpus, or too many pairs could not be judged.
     """
     from unime_kedro.mining.judging import judge_pairs
+    from unime_kedro.mining.lineage import check_lineage, corpus_digest, table_digest
     from unime_kedro.mllm.adapters import load_adapter
     from unime_kedro.mllm.judge import PrefixJudge
 
+    origin = {"corpus": corpus_digest(items, queries), "pool": table_digest(pool)}
+    check_lineage(pool_origin, origin, "pool.parquet", "kedro run --pipelines=pool,judge,select")
     backend = PrefixJudge(
         load_adapter(model_spec(judge)),
         batch_size=judge.batch_size,
@@ -54,4 +62,10 @@ def judge(
         max_error_share=judge.max_error_share,
         progress=progress,
     )
-    return found.errors, found.scores, {**found.metrics, **backend.metrics()}
+    origin["judge_scores"] = table_digest(found.scores)
+    metrics: dict[str, float | str] = {
+        **found.metrics,
+        **backend.metrics(),
+        "model_fingerprint": backend.adapter.fingerprint,
+    }
+    return found.errors, found.scores, origin, metrics

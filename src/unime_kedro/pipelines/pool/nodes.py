@@ -18,7 +18,7 @@ def model_spec(parameters: ModelParameters) -> ModelSpec:
 
 def embed(
     items: pl.DataFrame, pool: PoolParameters, image_root: str, embedding_folder: Path
-) -> tuple[Path, dict[str, float]]:
+) -> tuple[Path, dict[str, float | str]]:
     """Embed every distinct item once.
 
     Args:
@@ -41,23 +41,26 @@ def embed(
         batch_tokens=pool.batch_tokens,
         workers=pool.image_workers,
     )
-    return embed_items(items, resolve(image_root), embedder, embedding_folder, progress)
+    file, metrics = embed_items(items, resolve(image_root), embedder, embedding_folder, progress)
+    return file, {**metrics, "model_fingerprint": embedder.adapter.fingerprint}
 
 
 def retrieve(
-    embeddings: np.ndarray, queries: pl.DataFrame, candidates: pl.DataFrame, pool: PoolParameters
-) -> tuple[pl.DataFrame, dict[str, float]]:
+    embeddings: np.ndarray, items: pl.DataFrame, queries: pl.DataFrame, candidates: pl.DataFrame, pool: PoolParameters
+) -> tuple[pl.DataFrame, dict[str, str], dict[str, float]]:
     """Find the nearest candidates of every query over the whole corpus (method 2.1).
 
     Args:
         embeddings: (n_items, d) float32, row = item_id.
+        items: The items table, for the record of what the pool was made from.
         queries: The queries table.
         candidates: item_id of everything that may be found.
         pool: How many, how near, what to leave out.
 
     Returns:
-        The pool table and metrics.
+        The pool table, what it was made from, and metrics.
     """
+    from unime_kedro.mining.lineage import corpus_digest, table_digest
     from unime_kedro.mining.retrieval import retrieve_pool
 
     with progress("searching", len(queries), "queries") as bar:
@@ -71,4 +74,5 @@ def retrieve(
             memory_gb=pool.memory_gb,
             progress=bar,
         )
-    return found.frame, found.metrics
+    origin = {"corpus": corpus_digest(items, queries), "pool": table_digest(found.frame)}
+    return found.frame, origin, found.metrics

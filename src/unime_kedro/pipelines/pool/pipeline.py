@@ -14,6 +14,10 @@ def create_pipeline(**_: object) -> Pipeline:
                 ["items", "params:pool", "params:ingest.image_root", "embedding_folder"],
                 ["embeddings", "embedding_metrics"],
             ),
-            node(retrieve, ["embeddings", "queries", "candidates", "params:pool"], ["pool", "pool_metrics"]),
+            node(
+                retrieve,
+                ["embeddings", "items", "queries", "candidates", "params:pool"],
+                ["pool", "pool_origin", "pool_metrics"],
+            ),
         ]
     )

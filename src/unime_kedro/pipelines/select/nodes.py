@@ -17,21 +17,35 @@ TINY_NOTE = (
 
 
 def select(
-    pool: pl.DataFrame, judge_scores: pl.DataFrame, queries: pl.DataFrame, select: SelectParameters
+    pool: pl.DataFrame,
+    judge_scores: pl.DataFrame,
+    judge_origin: dict[str, str],
+    items: pl.DataFrame,
+    queries: pl.DataFrame,
+    select: SelectParameters,
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, dict[str, float]]:
     """Drop false negatives and sample hard negatives (method 2.3).
 
     Args:
         pool: The pool table.
         judge_scores: The judge_scores table.
-        queries: The queries table, for the shares per data set.
+        judge_origin: What the scores were made from.
+        items: The items table, to compare with that.
+        queries: The queries table, likewise, and for the shares per data set.
         select: Rule, margin, number of negatives, interval, seed.
 
     Returns:
         The selection table, queries without negatives (query_id, reason), the negatives table, and metrics.
     """
+    from unime_kedro.mining.lineage import check_lineage, corpus_digest, table_digest
     from unime_kedro.mining.selection import false_negatives_by_dataset, select_negatives
 
+    current = {
+        "corpus": corpus_digest(items, queries),
+        "pool": table_digest(pool),
+        "judge_scores": table_digest(judge_scores),
+    }
+    check_lineage(judge_origin, current, "judge_scores.parquet", "kedro run --pipelines=pool,judge,select")
     found = select_negatives(
         pool,
         judge_scores,

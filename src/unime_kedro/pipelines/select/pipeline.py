@@ -12,7 +12,7 @@ def create_pipeline(**_: object) -> Pipeline:
         [
             node(
                 select,
-                ["pool", "judge_scores", "queries", "params:select"],
+                ["pool", "judge_scores", "judge_origin", "items", "queries", "params:select"],
                 ["selection", "skipped", "negatives", "select_metrics"],
             ),
             node(export, ["negatives", "queries", "items", "judge_scores"], "mined"),
