@@ -53,4 +53,4 @@ pretrain: $(STAMP)
 	$(BIN)/kedro run --pipeline=pretrain
 
 clean:
-	rm -rf data/0* data/smoke mlflow.db mlartifacts
+	rm -rf data/0* data/smoke mlflow.db* mlartifacts

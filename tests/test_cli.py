@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from unime_kedro import __version__
 from unime_kedro.cli import RunFailed, cli, guarded, main, run_command
-from unime_kedro.errors import DataError
-from unime_kedro.failures import message_of
+from unime_kedro.errors import DataError, ModelError
+from unime_kedro.hooks import ParameterCheckHook, check_writable
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -94,37 +94,6 @@ def test_signals_end_with_their_exit_code(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_messages_of_kedros_own_errors() -> None:
-    from kedro.config import MissingConfigException
-    from kedro.io import DatasetError
-    from kedro.validation import CheckFailure, DataValidationError, ParameterValidationError
-
-    assert message_of(ParameterValidationError("k: too large")) == "k: too large"
-    assert message_of(MissingConfigException("no folder conf/x")) == "no folder conf/x"
-    failure = CheckFailure("ranks", check="ranks_from_zero", failure_count=2, failure_examples=[7])
-    invalid = DataValidationError("m", dataset_name="pool", mode="save", failures=[failure])
-    assert "ranks_from_zero — 2 cases (e.g. 7)" in str(message_of(invalid))
-    assert message_of(ValueError("Failed to find the pipeline named 'x'.")) == "Failed to find the pipeline named 'x'."
-    assert message_of(ValueError("anything else")) is None
-    assert message_of(DatasetError("of a library")) is None
-
-
-def test_error_raised_while_another_was_handled_is_found_unless_suppressed() -> None:
-    def raise_both(suppress: bool) -> BaseException:
-        try:
-            try:
-                raise DataError("first")
-            except DataError:
-                if suppress:
-                    raise ValueError("second") from None
-                raise ValueError("second")  # noqa: B904
-        except ValueError as error:
-            return error
-
-    assert message_of(raise_both(suppress=False)) == "first"
-    assert message_of(raise_both(suppress=True)) is None
-
-
 # ---------------------------------------------------------------- the project's own commands
 
 
@@ -147,6 +116,80 @@ def test_wrong_parameters_stop_the_run_before_anything_is_loaded(tmp_path: Path)
         f"(traceback: {tmp_path}/08_reporting/last_error.log)",
     ]
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(("place", "reason"), [("file", "it is a file"), ("file/below", "Not a directory")])
+def test_data_root_that_cannot_be_made_stops_the_run_before_anything_is_opened(
+    tmp_path: Path, place: str, reason: str
+) -> None:
+    (tmp_path / "file").write_text("x")
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    root = str(tmp_path / place)
+    done = kedro("run", "--pipeline=select", UNIME_DATA_ROOT=root, UNIME_TRACKING="on", MLFLOW_TRACKING_URI=store)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: the data root {root} cannot be used, nothing was run: {reason}. ")
+    assert "UNIME_DATA_ROOT" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_data_root_is_made_and_left_empty(tmp_path: Path) -> None:
+    check_writable(tmp_path / "a/b")
+    assert list((tmp_path / "a/b").iterdir()) == []
+
+
+def run_before(pipeline: str, tmp_path: Path, **models: str) -> None:
+    """Do what is done before a pipeline of the project runs, with other models."""
+    from unime_kedro.pipeline_registry import register_pipelines
+
+    hook = ParameterCheckHook()
+    hook._data_root = tmp_path / "data"
+    hook._parameters = {"pool": {"model": "models/tiny"}, "judge": {"model": "models/tiny"}}
+    hook._parameters |= {section: {"model": model} for section, model in models.items()}
+    hook.before_pipeline_run(register_pipelines()[pipeline])
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "models", "stopped_by"),
+    [
+        ("mine", {"judge": "models/nope"}, "judge"),
+        ("mine", {"pool": "./nope"}, "pool"),
+        ("pool", {"pool": "models/nope"}, "pool"),
+        ("judge", {"judge": "models/empty"}, "judge"),
+        ("judge", {"pool": "models/nope"}, None),
+        ("pool", {"judge": "models/nope"}, None),
+        ("select", {"judge": "models/nope"}, None),  # only names the judge
+        ("ingest", {"judge": "models/nope", "pool": "models/nope"}, None),
+        ("mine", {"judge": "Qwen/Qwen2.5-VL-7B-Instruct", "pool": "TIGER-Lab/VLM2Vec-Qwen2VL-7B"}, None),
+    ],
+)
+def test_missing_model_folder_stops_the_pipelines_that_load_it(
+    tmp_path: Path, pipeline: str, models: dict[str, str], stopped_by: str | None
+) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.kedro]\n")
+    for name in ("tiny", "empty"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+    (tmp_path / "models/tiny/config.json").write_text("{}")
+    if stopped_by is None:
+        run_before(pipeline, tmp_path, **models)
+        return
+    with pytest.raises(ModelError, match=rf"^{stopped_by}\.model, nothing was run: ") as error:
+        run_before(pipeline, tmp_path, **models)
+    assert Path(models[stopped_by]).name in str(error.value)
+    assert not (tmp_path / "data").exists()
+
+
+def test_missing_judge_is_found_before_the_corpus_is_made(tmp_path: Path) -> None:
+    done = kedro("run", "--pipeline=mine", "--params=judge.model=models/nope", UNIME_DATA_ROOT=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: judge.model, nothing was run: there is no model folder {ROOT}/models/nope.")
+    assert [path.name for path in tmp_path.rglob("*")] == ["08_reporting", "last_error.log"]
+
+
+def test_looking_for_models_imports_nothing_heavy() -> None:
+    script = "import sys, unime_kedro.mllm.adapters; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers", "numpy", "polars"} & set(done.stdout.split())
 
 
 def test_unknown_pipeline_is_one_clean_message(tmp_path: Path) -> None:
@@ -201,6 +244,14 @@ def test_import_release_of_another_file_is_a_clean_error(tmp_path: Path) -> None
     assert done.exit_code == 1
     assert done.output.startswith("Error: ")
     assert "x.json" in done.output
+
+
+def test_import_release_to_an_impossible_place_is_a_clean_error(tmp_path: Path) -> None:
+    file = release_file(tmp_path)
+    done = CliRunner().invoke(main, ["import-release", str(file), "--out", str(file / "out")])
+    assert done.exit_code == 1
+    assert "Not a directory" in done.output
+    assert isinstance(done.exception, SystemExit)
 
 
 def test_unime_starts_without_kedro_or_anything_heavy() -> None:

@@ -196,3 +196,9 @@ def import_release_command(file: Path, out: Path | None, image_root: Path | None
             click.echo("\n".join(f"wrote {path}" for path in write_imported(imported, out)))
     except UnimeError as error:
         raise RunFailed(str(error)) from error
+    except Exception as error:
+        from unime_kedro.failures import system_message
+
+        if (message := system_message(error)) is None:
+            raise
+        raise RunFailed(message) from error

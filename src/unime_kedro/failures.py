@@ -72,6 +72,8 @@ def _refusal(error: BaseException) -> tuple[int, str | None]:
     if isinstance(error, OSError) and error.errno:
         path = error.filename
         return error.errno, os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else None
+    if not isinstance(error, OSError) and not type(error).__module__.startswith("polars"):
+        return 0, None
     # polars, which is written in Rust: "Not a directory (os error 20): /a/b", and its own class for a full disk
     found = re.search(r"\(os error (\d+)\)(?:: (\S.*))?$", str(error))
     return (int(found[1]), found[2]) if found else (0, None)

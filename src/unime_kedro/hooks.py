@@ -1,8 +1,9 @@
-"""Hooks of the project: parameters are checked before a run, and what it did is said after it."""
+"""Hooks of the project: parameters and places are checked before a run, and what it did is said after it."""
 
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from kedro.framework.hooks import hook_impl
 
 from unime_kedro.config import check_parameters, data_root
-from unime_kedro.tracking.hook import pipeline_label, written_elsewhere
-from unime_kedro.tracking.metrics import SUFFIX
+from unime_kedro.errors import ConfigurationError, ModelError
+from unime_kedro.tracking.files import written_elsewhere
+from unime_kedro.tracking.hook import pipeline_label
+from unime_kedro.tracking.metrics import SUFFIX, plain
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -22,10 +25,15 @@ if TYPE_CHECKING:
 
 #: folder of reports below the data root
 REPORTING = "08_reporting"
+#: what is made with a model -> the section of the parameters that names it; other nodes only mention the model
+MODEL_OF = {"embeddings": "pool", "judge_scores": "judge"}
 
 
 class ParameterCheckHook:
-    """Stops a run before it begins when any parameter, of whatever pipeline, is wrong.
+    """Stops a run before it begins.
+
+    It does so when any parameter, of whatever pipeline, is wrong, when a model folder that the pipeline needs is not
+    there, or when the data root cannot be written.
 
     Attributes:
         reporting: The folder of reports, known from the moment the configuration is read.
@@ -33,6 +41,8 @@ class ParameterCheckHook:
 
     def __init__(self) -> None:
         self.reporting: Path | None = None
+        self._data_root = Path()
+        self._parameters: dict[str, Any] = {}
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
@@ -40,14 +50,47 @@ class ParameterCheckHook:
         from kedro.config import MissingConfigException
 
         loader = context.config_loader
-        self.reporting = data_root(loader, context.project_path) / REPORTING
+        self._data_root = data_root(loader, context.project_path)
+        self.reporting = self._data_root / REPORTING
         try:
             raw = loader["parameters"]
         except MissingConfigException:
             raw = {}
         check_parameters(raw, loader.conf_source, context.env, loader.runtime_params)
         # Kedro asks for them again a moment later; reading and resolving the files twice would cost .1 s
-        loader["parameters"] = raw
+        loader["parameters"] = self._parameters = raw
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, pipeline: Pipeline) -> None:
+        """Check models and data root, before MLflow opens a run."""
+        from unime_kedro.mllm.adapters import local_or_hub
+
+        made = pipeline.all_outputs()
+        for section in (section for output, section in MODEL_OF.items() if output in made):
+            try:
+                local_or_hub(self._parameters[section]["model"])
+            except ModelError as error:
+                raise ModelError(f"{section}.model, nothing was run: {error}") from error
+        check_writable(self._data_root)
+
+
+def check_writable(folder: Path) -> None:
+    """Make the data root if need be, and make sure that files can be written there.
+
+    Raises:
+        ConfigurationError: Names the folder, the reason and where it is set.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0" * 4096)  # an empty file can be made on a full disk
+    except OSError as error:
+        reason = "it is a file" if folder.is_file() else error.strerror or error
+        raise ConfigurationError(
+            f"the data root {folder} cannot be used, nothing was run: {reason}. It must be a folder "
+            "that can be made and written, on a disk with space left; it is set by UNIME_DATA_ROOT, or by data_root "
+            "in conf/*/globals.yml."
+        ) from error
 
 
 class SummaryHook:
@@ -56,11 +99,19 @@ class SummaryHook:
     def __init__(self, tracking: TrackingHook | None = None) -> None:
         self._tracking = tracking
         self._data_root = Path()
+        self._models: list[str] = []
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Remember where the data lie."""
         self._data_root = data_root(context.config_loader, context.project_path)
+
+    @hook_impl
+    def after_catalog_created(self, parameters: dict[str, Any]) -> None:
+        """Remember the models."""
+        sections = plain(parameters["parameters"])
+        found = (sections.get(name) for name in MODEL_OF.values())
+        self._models = [str(section["model"]) for section in found if isinstance(section, dict) and "model" in section]
 
     @hook_impl
     def before_pipeline_run(self) -> None:
@@ -92,7 +143,7 @@ class SummaryHook:
         if not any(stage in self._metrics for stage in STAGES):
             return
         title = f"{pipeline_label(run_params).strip('_')}: done in {seconds:,.1f} s"
-        _print([title, *result_lines(self._metrics), *place_lines(self._places())])
+        _print([title, *result_lines(self._metrics, self._models), *place_lines(self._places())])
 
     def _places(self) -> dict[str, str | Path | None]:
         gallery = self._data_root / REPORTING / "gallery.html"

@@ -6,9 +6,15 @@ errors before anything runs (see :mod:`unime_kedro.config`).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from unime_kedro.errors import ConfigurationError
+from unime_kedro.mining.margins import DEFAULT_MARGINS, Rule, check_margin
+
+Count = Annotated[int, Field(ge=0)]
 
 
 class Parameters(BaseModel):
@@ -22,8 +28,8 @@ class DemoParameters(Parameters):
 
     root: str = Field(description="folder that receives the corpus, relative to the project root")
     seed: int = Field(ge=0)
-    train_pairs: dict[str, int] = Field(description="data set -> number of training pairs")
-    eval_queries: dict[str, int] = Field(description="data set -> number of evaluation queries")
+    train_pairs: dict[str, Count] = Field(description="data set -> number of training pairs")
+    eval_queries: dict[str, Count] = Field(description="data set -> number of evaluation queries")
     eval_candidates: int = Field(ge=2, le=1000)
 
 
@@ -82,8 +88,25 @@ class JudgeParameters(ModelParameters):
 class FilterParameters(Parameters):
     """Which pool members are taken for false negatives."""
 
-    rule: Literal["absolute", "relative", "percentage", "none"]
-    margin: float = Field(ge=0, le=1, description="beta of the paper for rule absolute")
+    rule: Rule
+    margin: float | None = Field(ge=0, le=1, description="beta of the paper for rule absolute; null for the rule's own")
+
+    @field_validator("margin")
+    @classmethod
+    def _fits_rule(cls, margin: float | None, info: ValidationInfo) -> float | None:
+        """Refuse a margin that has no meaning for the rule, before anything is run."""
+        rule = info.data.get("rule")  # absent when the rule itself is wrong
+        if rule is not None and margin is not None:
+            try:
+                check_margin(rule, margin)
+            except ConfigurationError as error:
+                raise PydanticCustomError("margin", "{problem}", {"problem": str(error)}) from error
+        return margin
+
+    @property
+    def effective_margin(self) -> float:
+        """The margin that is used: the one given, else the rule's default."""
+        return DEFAULT_MARGINS[self.rule] if self.margin is None else self.margin
 
 
 class SelectParameters(Parameters):

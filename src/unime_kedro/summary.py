@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 Metrics = Mapping[str, Mapping[str, Any]]
@@ -14,22 +14,25 @@ STAGES = ("ingest", "pool", "judge", "select")
 _LABEL_WIDTH = 11
 _WIDTH = 100
 _NO_BREAK = "\N{NO-BREAK SPACE}"
-_TRUTH_NOTE = "against mini-MMEB's known truth; its models are tiny and trained on synthetic data"
+_TRUTH_NOTE = "against mini-MMEB's known truth"
+_TINY_NOTE = "the embedded models are tiny and trained on synthetic data"
 
 
-def result_lines(metrics: Metrics) -> list[str]:
+def result_lines(metrics: Metrics, models: Iterable[str] = ()) -> list[str]:
     """Return a line per stage that ran, or two: none is longer than 100 characters.
 
     Args:
         metrics: stage -> its metrics. A number that is not there is left out of its line, and a line that would be
             empty is not there.
+        models: The models that were used, folders or hub ids; of the embedded ones a line says that they are tiny.
     """
+    tiny = any(PurePosixPath(model).name.startswith("tiny-") for model in models)
     lines = {
         "ingest": _ingest(metrics.get("ingest", {})),
         "pool": _pool(metrics.get("pool", {})),
         "judge": _judge(metrics.get("judge", {})),
         "select": _select(metrics.get("select", {})),
-        "truth": _truth(metrics.get("truth", {})),
+        "truth": _truth(metrics.get("truth", {}), tiny),
     }
     return [line for label, text in lines.items() if text for line in _wrap(_line(label, text))]
 
@@ -65,17 +68,17 @@ def shorten(place: str | Path) -> str:
 
 def _ingest(m: Mapping[str, Any]) -> str:
     rejected = _count(m, "rejected", "{} rejected")
-    return _join(_count(m, "pairs_read", "{} pairs read"), rejected, _count(m, "items", "{} items"),
-                 _count(m, "candidates", "{} candidates"))  # fmt: skip
+    return _join(_count(m, "pairs_read", "{} pairs read"), _count_if_any(m, "duplicate_pairs", "{} duplicates"),
+                 rejected, _count(m, "items", "{} items"), _count(m, "candidates", "{} candidates"))  # fmt: skip
 
 
 def _pool(m: Mapping[str, Any]) -> str:
-    short = _count(m, "short_queries", "{} with a short pool") if m.get("short_queries") else None
+    short = _count_if_any(m, "short_queries", "{} queries with a short pool")
     return _join(_count(m, "queries", "{} queries"), _count(m, "pool_rows", "{} pool members"), short)
 
 
 def _judge(m: Mapping[str, Any]) -> str:
-    errors = _count(m, "errors", "{} ERRORS") if m.get("errors") else None
+    errors = _count_if_any(m, "errors", "{} ERRORS")
     speed = _join(
         _count(m, "pairs_per_second", "{} pairs/s"),
         _share(m, "prefix_reuse_share", "{} of prompt tokens reused"),
@@ -91,16 +94,18 @@ def _select(m: Mapping[str, Any]) -> str:
     return _join(
         _count(m, "queries", "{} queries"),
         f"{dropped}{share or ''}" if dropped else None,
+        _count_if_any(m, "unjudged", "{} unjudged"),
         _count(m, "duplicated_queries", "{} duplicated"),
         _count(m, "fallback_queries", "{} fallbacks"),
-        _count(m, "skipped_queries", "{} skipped") if m.get("skipped_queries") else None,
+        _count_if_any(m, "skipped_queries", "{} skipped"),
     )
 
 
-def _truth(m: Mapping[str, Any]) -> str:
+def _truth(m: Mapping[str, Any], tiny: bool) -> str:
     numbers = _join(_decimal(m, "judge_auc", "judge AUC {}"), _decimal(m, "filter_precision", "filter precision {}"),
                     _decimal(m, "filter_recall", "recall {}"))  # fmt: skip
-    return f"{numbers} ({_TRUTH_NOTE})" if numbers else ""
+    note = _join(_TRUTH_NOTE, _TINY_NOTE if tiny else None, separator="; ")
+    return f"{numbers} ({note})" if numbers else ""
 
 
 def _join(*parts: str | None, separator: str = ", ") -> str:
@@ -118,6 +123,10 @@ def _count(m: Mapping[str, Any], key: str, template: str) -> str | None:
     if value is None:
         return None
     return template.format(f"{value:,.0f}" if value >= 10 or value % 1 == 0 else f"{value:.1f}")
+
+
+def _count_if_any(m: Mapping[str, Any], key: str, template: str) -> str | None:
+    return _count(m, key, template) if _number(m, key) else None
 
 
 def _share(m: Mapping[str, Any], key: str, template: str) -> str | None:

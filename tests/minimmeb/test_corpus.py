@@ -187,3 +187,23 @@ def test_the_manifest_comes_with_the_corpus(corpus):
 
     assert read_manifest(corpus)["digest"] == folder_digest(corpus)
     assert read_manifest(corpus / "nothing") == {}
+
+
+@pytest.mark.parametrize("name", ["EmojiObjects", "EmojiCrops"])
+def test_more_candidates_than_there_are_is_an_error_before_anything_is_written(name, tmp_path):
+    from unime_kedro.errors import ConfigurationError
+
+    sizes = {"train_pairs": {name: 1}, "eval_queries": {name: 1}}
+    with pytest.raises(ConfigurationError, match=rf"demo\.eval_candidates = 161: expected at most 160.*{name}"):
+        write_corpus(tmp_path / "mini", seed=3, **sizes, eval_candidates=161)
+    assert list(tmp_path.iterdir()) == []
+    write_corpus(tmp_path / "mini", seed=3, **sizes, eval_candidates=160)
+    found = pl.read_parquet(tmp_path / f"mini/eval/{name}/test-00000-of-00001.parquet")
+    assert found["tgt_text"].list.len().to_list() == [160]
+
+
+def test_scenes_have_enough_candidates_and_data_sets_left_out_do_not_count(tmp_path):
+    sizes = {"train_pairs": {}, "eval_queries": {"EmojiScenes_i2t": 1, "EmojiObjects": 0}}
+    write_corpus(tmp_path / "mini", seed=3, **sizes, eval_candidates=200)
+    found = pl.read_parquet(tmp_path / "mini/eval/EmojiScenes_i2t/test-00000-of-00001.parquet")
+    assert found["tgt_text"].list.len().to_list() == [200]

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unime_kedro.errors import ConfigurationError
-from unime_kedro.mining.filters import RULES, Reason, false_negative_threshold, filter_false_negatives
+from unime_kedro.mining.filters import Reason, false_negative_threshold, filter_false_negatives
+from unime_kedro.mining.margins import RULES
 
 NAN = float("nan")
 KEPT, FALSE_NEGATIVE, UNJUDGED, PADDING = Reason.KEPT, Reason.FALSE_NEGATIVE, Reason.UNJUDGED, Reason.PADDING

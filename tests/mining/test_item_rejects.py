@@ -32,6 +32,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     noise(32).save(root / "good.png")
     noise(32).save(root / "good.jpg")
     noise(8).convert("P").save(root / "palette.gif")
+    Image.new("RGB", (400, 1), "red").save(root / "strip.png")
+    Image.new("RGB", (2, 402), "red").save(root / "tall.png")
+    Image.new("RGB", (200, 1), "red").save(root / "widest.png")
     for name in ("good.png", "good.jpg"):
         data = (root / name).read_bytes()
         (root / f"truncated_{name}").write_bytes(data[: len(data) * 2 // 3])
@@ -65,6 +68,11 @@ def ingest(root: Path, rows: list[dict[str, Any]], **options: Any) -> Any:
         ({"qry": ""}, "empty_query: neither text nor image"),
         ({"qry": " \n", "qry_image_path": "  "}, "empty_query: neither text nor image"),
         ({"pos_text": ""}, "empty_positive: neither text nor image"),
+        ({"qry": "<|image_1|>\n"}, "empty_query: neither text nor image"),
+        ({"pos_text": " <|endoftext|><|im_end|>\t"}, "empty_positive: neither text nor image"),
+        ({"pos_text": "<|a<|b|>|>"}, "empty_positive: neither text nor image"),
+        ({"qry_image_path": "strip.png"}, "image_too_narrow: strip.png (400 x 1, one side more than 200 times"),
+        ({"pos_image_path": "tall.png"}, "image_too_narrow: tall.png (2 x 402, one side more than 200 times"),
         ({"qry_image_path": "/etc/hostname"}, "image_outside_root: /etc/hostname (an absolute path)"),
         ({"qry_image_path": "../outside.png"}, "image_outside_root: ../outside.png (a path with ..)"),
         ({"qry_image_path": "sub/../good.png"}, "image_outside_root: sub/../good.png (a path with ..)"),
@@ -96,11 +104,25 @@ def test_bad_rows_are_set_aside_with_their_reason(root: Path, row: dict[str, Any
     assert done.metrics["reject_share"] == pytest.approx(1 / 3)
 
 
-@pytest.mark.parametrize("image", ["good.png", "good.jpg", "palette.gif", "inside.png", "./good.png"])
+@pytest.mark.parametrize("image", ["good.png", "good.jpg", "palette.gif", "inside.png", "./good.png", "widest.png"])
 def test_sound_images_are_accepted(root: Path, image: str) -> None:
     done = ingest(root, [{"qry_image_path": image, "neg_text": ["n", ""], "neg_image_path": ["", image]}])
     assert done.rejects.rows() == []
     assert done.items["modality"].to_list() == ["image_text", "text", "text", "image"]
+
+
+def test_narrow_pictures_are_found_by_their_header(root: Path) -> None:
+    done = ingest(root, [{}, {"pos_image_path": "strip.png"}], check_images="header")
+    assert done.rejects["reason"][0].startswith("image_too_narrow: strip.png")
+
+
+def test_control_tokens_are_no_words_but_may_stand_beside_them_or_an_image(root: Path) -> None:
+    texts = ["<|endoftext|>yes", "a <| b", "<|a b|>", "<||>"]
+    done = ingest(root, [*({"qry": text} for text in texts), {"qry": "<|image_1|>", "qry_image_path": "good.png"}])
+    assert done.rejects.is_empty()
+    # a given negative without words is none
+    done = ingest(root, [{"neg_text": ["<|endoftext|>", "n"], "neg_image_path": ["", ""]}])
+    assert done.items["text"].to_list() == ["q", "p", "n"]
 
 
 def test_the_first_reason_in_the_fixed_order_wins(root: Path) -> None:

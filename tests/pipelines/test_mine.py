@@ -184,7 +184,7 @@ def test_mlflow_has_the_run_with_its_parameters_metrics_tags_and_artifacts(mined
         parameters = dict(db.execute("select key, value from params where run_uuid = ?", (run,)).fetchall())
         tags = dict(db.execute("select key, value from tags where run_uuid = ?", (run,)).fetchall())
     assert status == "FINISHED"
-    assert parameters["select.filter.margin"] == "0.01"
+    assert parameters["select.filter.margin"] == "null"  # the rule's own
     assert parameters["pool.k"] == "20"
     for stage in ("ingest", "pool", "judge", "select"):
         for key in ("seconds",):

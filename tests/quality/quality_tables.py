@@ -12,18 +12,20 @@ import polars as pl
 FILES = {
     "items": "02_intermediate/items.parquet",
     "queries": "02_intermediate/queries.parquet",
+    "candidates": "02_intermediate/candidates.parquet",
     "pool": "03_primary/pool.parquet",
     "judge_scores": "03_primary/judge_scores.parquet",
     "judge_errors": "03_primary/judge_errors.parquet",
     "selection": "05_model_input/selection.parquet",
+    "skipped": "05_model_input/skipped.parquet",
     "negatives": "05_model_input/negatives.parquet",
 }
 REFERENCES = {
     "items": (),
     "queries": ("items",),
-    "pool": ("items", "queries"),
-    "judge_scores": ("items", "queries", "judge_errors"),
-    "selection": ("queries",),
+    "pool": ("items", "queries", "candidates"),
+    "judge_scores": ("items", "queries", "pool", "judge_errors"),
+    "selection": ("queries", "skipped"),
     "negatives": ("items", "queries", "selection"),
 }
 ERRORS_SCHEMA = {"query_id": pl.Int64, "item_id": pl.Int64, "is_positive": pl.Boolean, "error": pl.String}
@@ -32,7 +34,7 @@ LOGITS = {0.9: math.log(9), 0.75: math.log(3), 0.5: 0.0, 0.25: -math.log(3)}
 
 
 def good_tables() -> dict[str, pl.DataFrame]:
-    """Return the six guarded tables, and the judge's errors, of which there are none."""
+    """Return the six guarded tables, the candidates, judge's errors and skipped queries, of which there are none."""
     items = pl.DataFrame(
         {
             "item_id": range(8),
@@ -100,10 +102,12 @@ def good_tables() -> dict[str, pl.DataFrame]:
     return {
         "items": items,
         "queries": queries,
+        "candidates": pl.DataFrame({"item_id": [3, 4, 5, 6, 7]}),
         "pool": pool,
         "judge_scores": judge_scores,
         "judge_errors": pl.DataFrame(schema=ERRORS_SCHEMA),
         "selection": selection,
+        "skipped": pl.DataFrame(schema={"query_id": pl.Int64, "reason": pl.String}),
         "negatives": negatives,
     }
 

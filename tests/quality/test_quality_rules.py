@@ -59,7 +59,13 @@ CASES = [
     Case("queries", "item_exists", _at(1, item_id=8), 1, "query_id=1 item_exists=False item_id=8"),
     Case("queries", "positive_exists", _at(1, positive_item_id=-1), 1, "positive_item_id=-1"),
     # pool
-    Case("pool", "query_exists", lambda t: _third_as(t, 9), 3, "query_id=9 rank=0 item_id=7 query_exists=False"),
+    Case(
+        "pool",
+        "query_exists every_query_has_a_pool",
+        lambda t: _third_as(t, 9),
+        3,
+        "query_id=9 rank=0 item_id=7 query_exists=False",
+    ),
     Case("pool", "item_exists", _at(4, item_id=99), 1, "query_id=1 rank=1 item_id=99 item_exists=False"),
     Case("pool", "ranks_have_no_gaps", _at(8, rank=3), 1, "query_id=2 rank=3 item_id=3 rank_expected=2"),
     Case("pool", "ranks_have_no_gaps", _at(4, rank=0), 1, "query_id=1 rank=0 item_id=6 rank_expected=1"),
@@ -70,12 +76,19 @@ CASES = [
     Case("pool", "similarity_falls_with_rank", lambda t: t.with_columns(rank=2 - pl.col("rank")), 5, "query_id=0"),
     Case("pool", "own_positive_is_absent", _at(5, item_id=4), 1, "query_id=1 rank=2 item_id=4"),
     Case("pool", "pairs_are_unique", _at(5, item_id=3), 2, "query_id=1 rank=0 item_id=3 occurrences=2"),
+    Case("pool", "every_query_has_a_pool", lambda t: t.head(3), 2, "2 missing, for example: query_id=1 | query_id=2"),
     # judge_scores
-    Case("judge_scores", "query_exists", lambda t: _third_as(t, 9), 4, "query_id=9"),
-    Case("judge_scores", "item_exists", _at(2, item_id=99), 1, "query_id=0 item_id=99 item_exists=False"),
+    Case("judge_scores", "query_exists every_pair_is_judged", lambda t: _third_as(t, 9), 4, "query_id=9"),
     Case(
         "judge_scores",
-        "one_positive_per_query",
+        "item_exists every_pair_is_judged",
+        _at(2, item_id=99),
+        1,
+        "query_id=0 item_id=99 item_exists=False",
+    ),
+    Case(
+        "judge_scores",
+        "one_positive_per_query every_pair_is_judged",
         lambda t: t.slice(1),
         3,
         "query_id=0 item_id=6 positives=0 positives_expected=1",
@@ -105,10 +118,40 @@ CASES = [
         1,
         "query_id=0 item_id=6 score_error=inf score=0.5",
     ),
-    Case("judge_scores", "pairs_are_unique", _at(2, item_id=6), 2, "query_id=0 item_id=6 occurrences=2"),
+    Case("judge_scores", "pairs_are_unique every_pair_is_judged", _at(2, item_id=6), 2, "item_id=6 occurrences=2"),
+    Case(
+        "judge_scores",
+        "every_pair_is_judged",
+        lambda t: t.filter(pl.col("query_id") == 0),
+        8,
+        "8 missing, for example: query_id=1 item_id=4 | query_id=2 item_id=5 | query_id=1 item_id=3",
+    ),
+    Case(
+        "judge_scores", "every_pair_is_judged", lambda t: t.head(11), 1, "1 missing, for example: query_id=2 item_id=3"
+    ),
+    Case("judge_scores", "has_rows every_pair_is_judged", lambda t: t.clear(), 0, "the table is empty"),
     # selection
-    Case("selection", "query_exists", _at(1, query_id=7), 1, "query_id=7 query_exists=False"),
-    Case("selection", "query_id_is_unique", _at(1, query_id=0), 2, "query_id=0 query_id_occurrences=2"),
+    Case(
+        "selection",
+        "query_exists every_query_is_selected_or_skipped",
+        _at(1, query_id=7),
+        1,
+        "query_id=7 query_exists=False",
+    ),
+    Case(
+        "selection",
+        "every_query_is_selected_or_skipped",
+        lambda t: t.head(1),
+        2,
+        "2 missing, for example: query_id=1 | query_id=2",
+    ),
+    Case(
+        "selection",
+        "query_id_is_unique every_query_is_selected_or_skipped",
+        _at(1, query_id=0),
+        2,
+        "query_id=0 query_id_occurrences=2",
+    ),
     Case("selection", "positive_score_is_a_probability", _at(1, positive_score=1.01), 1, "positive_score=1.01"),
     Case("selection", "threshold_is_a_number", _at(1, threshold=float("nan")), 1, "query_id=1 threshold_is_nan=True"),
     Case("selection", "pool_size_is_a_count counts_add_up", _at(1, pool_size=-1), 1, "query_id=1 pool_size=-1"),
@@ -130,7 +173,20 @@ CASES = [
         "selection", "fallback_means_nothing_kept", _at(2, outcome="sampled"), 1, "is_fallback=False nothing_kept=True"
     ),
     # negatives
-    Case("negatives", "query_exists query_selected", lambda t: _third_as(t, 9), 2, "query_id=9 slot=0 item_id=7"),
+    Case(
+        "negatives",
+        "query_exists query_selected every_selected_query_has_negatives",
+        lambda t: _third_as(t, 9),
+        2,
+        "query_id=9 slot=0 item_id=7",
+    ),
+    Case(
+        "negatives",
+        "every_selected_query_has_negatives",
+        lambda t: t.head(2),
+        2,
+        "2 missing, for example: query_id=1 | query_id=2",
+    ),
     Case("negatives", "item_exists", _at(1, item_id=99), 1, "query_id=0 slot=1 item_id=99 item_exists=False"),
     Case("negatives", "slots_have_no_gaps", _at(1, slot=2), 1, "query_id=0 slot=2 item_id=7 slot_expected=1"),
     Case("negatives", "slots_have_no_gaps", _at(1, slot=0), 1, "query_id=0 slot=0 item_id=7 slot_expected=1"),
@@ -235,6 +291,8 @@ def test_broken_rule(case: Case, tables: Tables, data_root: Path, catalog_of: Ca
 def test_every_rule_has_a_case() -> None:
     tables = good_tables()
     rules = {(name, rule.name) for name, suite in SUITES.items() for rule in suite.all_rules(tables[name], helpers=())}
+    rules |= {(name, suite.coverage.name) for name, suite in SUITES.items() if suite.coverage}
+    rules -= {("selection", "query_is_not_skipped")}  # concerns two tables: test_no_query_is_selected_and_skipped
     assert rules == {(case.suite, rule) for case in ALL_CASES for rule in case.rules.split()}
 
 
@@ -247,13 +305,79 @@ def test_good_table_is_saved(
     assert pl.read_parquet(data_root / "checked.parquet").equals(tables[suite])
 
 
-@pytest.mark.parametrize("suite", ["pool", "judge_scores", "selection", "negatives"])
-def test_empty_table_is_fine(
+@pytest.mark.parametrize("suite", ["pool", "selection", "negatives"])
+def test_empty_table_is_fine_where_nothing_is_missing(
     suite: str, tables: Tables, data_root: Path, catalog_of: Callable[..., DataCatalog]
 ) -> None:
-    catalog_of(suite).save("checked", tables[suite].clear())
+    with pytest.raises(TableError, match=r"3 missing, for example: query_id=0 [|] query_id=1 [|] query_id=2"):
+        catalog_of(suite).save("checked", tables[suite].clear())
 
+    # nothing to find, everything skipped, nothing selected
+    tables["candidates"].clear().write_parquet(data_root / FILES["candidates"])
+    tables["queries"].select("query_id", reason=pl.lit("empty_pool")).write_parquet(data_root / FILES["skipped"])
+    tables["selection"].clear().write_parquet(data_root / FILES["selection"])
+    catalog_of(suite).save("checked", tables[suite].clear())
     assert pl.read_parquet(data_root / "checked.parquet").schema == tables[suite].schema
+
+
+def test_a_query_without_another_candidate_needs_no_pool(
+    tables: Tables, data_root: Path, catalog_of: Callable[..., DataCatalog]
+) -> None:
+    """Query 0 is item 0, its positive item 3; query 1 made the same item gives it the known positive 4."""
+    first = tables["pool"].filter(pl.col("query_id") > 0)
+    for ids, same_item, fine in [
+        ([3], False, True),
+        ([0, 3], False, True),
+        ([3, 4], False, False),
+        ([3, 4], True, True),
+        ([0, 3, 4, 5], True, False),
+    ]:
+        pl.DataFrame({"item_id": ids}).write_parquet(data_root / FILES["candidates"])
+        queries = edit(tables["queries"], 1, item_id=0) if same_item else tables["queries"]
+        queries.write_parquet(data_root / FILES["queries"])
+        if fine:
+            catalog_of("pool").save("checked", first)
+        else:
+            with pytest.raises(TableError, match="1 missing, for example: query_id=0"):
+                catalog_of("pool").save("checked", first)
+
+
+def test_a_pair_with_an_error_needs_no_score(
+    tables: Tables, data_root: Path, catalog_of: Callable[..., DataCatalog]
+) -> None:
+    error = {"query_id": [2], "item_id": [3], "is_positive": [False], "error": ["out of memory"]}
+    pl.DataFrame(error).write_parquet(data_root / FILES["judge_errors"])
+    catalog_of("judge_scores").save("checked", tables["judge_scores"].head(11))
+    with pytest.raises(TableError, match="1 missing, for example: query_id=2 item_id=6"):
+        catalog_of("judge_scores").save("checked", tables["judge_scores"].head(10))
+
+
+def test_no_query_is_selected_and_skipped(
+    tables: Tables, data_root: Path, catalog_of: Callable[..., DataCatalog]
+) -> None:
+    def skip(*query_ids: int) -> None:
+        rows = pl.DataFrame({"query_id": query_ids, "reason": ["empty_pool"] * len(query_ids)})
+        rows.write_parquet(data_root / FILES["skipped"])
+
+    skip(2)
+    catalog_of("selection").save("checked", tables["selection"].head(2))
+    with pytest.raises(TableError) as caught:
+        catalog_of("selection").save("checked", tables["selection"])
+    (failure,) = caught.value.verdict.failures
+    assert (failure.rule, failure.rows) == ("query_is_not_skipped", 1)
+    assert failure.samples == ("query_id=2 is_skipped=True",)
+    assert failure.found
+    skip(2, 2)
+    with pytest.raises(TableError, match=r"skipped\.parquet has a query_id twice"):
+        catalog_of("selection").save("checked", tables["selection"].head(2))
+
+
+@pytest.mark.parametrize("suite", ["pool", "judge_scores", "selection", "negatives"])
+def test_half_of_the_queries_are_not_enough(suite: str, tables: Tables, catalog_of: Callable[..., DataCatalog]) -> None:
+    with pytest.raises(
+        TableError, match=f"{SUITES[suite].coverage.name}: .*\n +[0-9]+ missing, for example: query_id="
+    ):
+        catalog_of(suite).save("checked", tables[suite].filter(pl.col("query_id") < 2))
 
 
 @pytest.mark.parametrize("suite", SUITES)

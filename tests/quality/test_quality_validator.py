@@ -5,10 +5,11 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
-import yaml
+from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, DatasetError
 from kedro.validation import validate_dataset
 from quality_tables import FILES, REFERENCES, edit
@@ -16,6 +17,7 @@ from quality_tables import FILES, REFERENCES, edit
 from unime_kedro.errors import ConfigurationError, DataError
 from unime_kedro.quality import TableError, TableValidator, data_docs_index
 from unime_kedro.quality.suites import SUITES
+from unime_kedro.settings import CONFIG_LOADER_ARGS
 
 Tables = dict[str, pl.DataFrame]
 PROJECT = Path(__file__).resolve().parents[2]
@@ -30,9 +32,9 @@ def test_message_in_full(tables: Tables, catalog_of: Callable[..., DataCatalog])
     with pytest.raises(TableError) as caught:
         catalog_of("pool").save("checked", edit(bad, 5, item_id=4))
 
-    # 1 for the columns, 4 types, 4 nulls, 7 of the pool's own, 1 that states the rows
+    # 1 for the columns, 4 types, 4 nulls, 7 of the pool's own, 1 for missing rows, 1 that states the rows
     assert str(caught.value).splitlines() == [
-        "Table 'checked' was refused on save: it breaks 2 of the 17 rules of suite 'pool'",
+        "Table 'checked' was refused on save: it breaks 2 of the 18 rules of suite 'pool'",
         "  1. similarity_is_a_cosine: similarity is a cosine, within [-1, 1] "
         "(ExpectColumnValuesToBeBetween of column similarity)",
         "     2 of 9 rows break it, for example: query_id=0 rank=0 item_id=6 similarity=1.2 | "
@@ -40,7 +42,7 @@ def test_message_in_full(tables: Tables, catalog_of: Callable[..., DataCatalog])
         "  2. own_positive_is_absent: a query's own positive is never in its pool "
         "(ExpectColumnValuesToBeInSet of column is_own_positive)",
         "     1 of 9 rows break it, for example: query_id=1 rank=2 item_id=4 is_own_positive=True positive_item_id=4",
-        "What to do: `kedro run --pipeline=pool` makes this table. If items or queries was made anew since, run the "
+        "What to do: `kedro run --pipeline=pool` makes this table. If items or queries or candidates was made anew since, run the "
         "stages after it again, in order. Otherwise the stage is at fault: start from the rows above. "
         "KEDRO_DATASET_VALIDATION=off skips all checks.",
     ]
@@ -138,7 +140,10 @@ def test_not_a_table(tables: Tables, catalog_of: Callable[..., DataCatalog]) -> 
     ("options", "message"),
     [
         ({"suite": "pol"}, "unknown suite 'pol'; did you mean 'pool'"),
-        ({"suite": "pool", "references": {"items": "x"}}, "'pool' needs references to items, queries, got items"),
+        (
+            {"suite": "pool", "references": {"items": "x"}},
+            "'pool' needs references to items, queries, candidates, got items",
+        ),
         ({"suite": "items", "references": {"queries": "x"}}, "'items' needs references to no table, got queries"),
         ({"suite": "items", "slots": 10}, "for suite 'negatives' only"),
         ({"suite": "items", "max_rows": 0}, "max_rows=0: expected a count of at least 1"),
@@ -156,7 +161,7 @@ def test_wrong_options(options: dict, message: str, tables: Tables, tmp_path: Pa
 def _wide_pool(data_root: Path, queries: int, k: int) -> pl.DataFrame:
     """Write a corpus in which query i has the positive k + i; return its pool, items 0..k-1 for every query."""
     ids = pl.int_range(queries, eager=True)
-    table = pl.DataFrame({"query_id": ids, "positive_item_id": ids + k})
+    table = pl.DataFrame({"query_id": ids, "item_id": ids + k, "positive_item_id": ids + k})
     table.write_parquet(data_root / FILES["queries"])
     pl.DataFrame({"item_id": pl.int_range(queries + k, eager=True)}).write_parquet(data_root / FILES["items"])
     ranks = pl.DataFrame({"rank": pl.int_range(k, dtype=pl.Int32, eager=True)})
@@ -227,10 +232,21 @@ def test_relative_paths_start_at_the_project_root(
         TableValidator("queries", {"items": "nowhere.parquet"}).check(tables["queries"])
 
 
-def test_catalog_of_the_project_guards_every_table() -> None:
-    entries = {}
-    for file in (PROJECT / "conf/base/catalog").glob("*.yml"):
-        entries |= yaml.safe_load(file.read_text().replace("${globals:data_root}", "data"))
+def _project_catalog(**runtime_params: object) -> dict[str, Any]:
+    loader = OmegaConfigLoader(str(PROJECT / "conf"), runtime_params=runtime_params, **CONFIG_LOADER_ARGS)
+    return loader["catalog"]
+
+
+def test_slots_follow_the_parameters() -> None:
+    for runtime, slots in [({}, 10), ({"select": {"negatives": 5}}, 5), ({"select": {"step": 3}}, 10)]:
+        loader = OmegaConfigLoader(str(PROJECT / "conf"), runtime_params=runtime, **CONFIG_LOADER_ARGS)
+        assert loader["parameters"]["select"]["negatives"] == slots
+        assert _project_catalog(**runtime)["negatives"]["validator"]["options"]["slots"] == slots
+
+
+def test_catalog_of_the_project_guards_every_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("UNIME_DATA_ROOT", raising=False)
+    entries = _project_catalog()
     for name in SUITES:
         validator = entries[name]["validator"]
         assert validator["class"] == "unime_kedro.quality.TableValidator"

@@ -110,6 +110,10 @@ def test_hashes_of_inputs_and_outputs_are_those_of_the_files(mined: Mined) -> No
     }
 
 
+def test_texts_among_the_metrics_are_tags(mined: Mined) -> None:
+    assert mined.run.data.tags["first.note"] == "text"
+
+
 def test_provenance_tags(mined: Mined) -> None:
     tags = mined.run.data.tags
     assert tags["mlflow.source.git.commit"] == mined.commit

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from unime_kedro.tracking.metrics import clean_key, flat_parameters, metric_values
+from unime_kedro.tracking.metrics import clean_key, flat_parameters, metric_values, text_values
 
 
 class Filter(BaseModel):
@@ -58,6 +58,8 @@ def test_metrics_get_their_stage_and_only_numbers_are_taken() -> None:
         "truth/by/x/y": 2.0,
     }
     assert metric_values("truth_metrics", [1, 2]) == {}
+    assert text_values("truth_metrics", data) == {"truth.why": "text"}
+    assert text_values("truth_metrics", [1, 2]) == {}
 
 
 @given(st.text(max_size=300))

@@ -18,7 +18,7 @@ from unime_kedro.config import ConfigurationError
 from unime_kedro.tracking import run as run_module
 from unime_kedro.tracking.config import TrackingConfig
 from unime_kedro.tracking.hook import TrackingHook
-from unime_kedro.tracking.run import TrackingError, open_run
+from unime_kedro.tracking.run import TrackingError, _client, open_run
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +86,44 @@ def test_new_store_is_made_with_its_folder(tmp_path: Path) -> None:
     found = run.client.get_run(run.run_id)
     assert (found.info.status, found.info.run_name, found.data.tags["t"]) == ("FINISHED", "n", "v")
     assert (tmp_path / f"new/folder/mlartifacts/{run.run_id}/artifacts/a/b.txt").read_text() == "hello"
+
+
+def test_two_first_runs_at_once_share_a_new_store(tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from mlflow import MlflowClient
+from unime_kedro.tracking.run import open_run
+
+folder = Path(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+run = open_run(f"sqlite:///{folder}/new/m.db", folder, "e", sys.argv[2], {})
+run.end("FINISHED")
+"""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in "ab"
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    client = _client(f"sqlite:///{tmp_path}/new/m.db")
+    (experiment,) = (e for e in client.search_experiments() if e.name == "e")
+    assert {run.info.run_name for run in client.search_runs([experiment.experiment_id])} == {"a", "b"}
 
 
 def test_more_values_than_mlflow_takes_at_once(store: Path) -> None:

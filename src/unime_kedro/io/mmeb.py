@@ -22,7 +22,7 @@ from unime_kedro.mining.checks import (
     TRAIN_COLUMNS,
     PairColumns,
     eval_reason,
-    is_blank,
+    is_empty,
     normalise,
 )
 
@@ -106,7 +106,7 @@ def read_eval(
     rows = rows.with_row_index("index").with_columns(reason=eval_reason())
     targets = rows.filter(pl.col("reason").is_null()).select("index", *EVAL_COLUMNS.lists).explode(*EVAL_COLUMNS.lists)
     text, image = (pl.col(name) for name in EVAL_COLUMNS.lists)
-    empty = targets.filter(is_blank(text) & (image == ""))["index"].unique()
+    empty = targets.filter(is_empty(text, image))["index"].unique()
     message = pl.lit("empty_target: a target has neither text nor image")
     late = pl.when(pl.col("index").is_in(empty.implode())).then(message)
     rows = rows.with_columns(reason=pl.coalesce("reason", late))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.io import AbstractDataset
 
 from unime_kedro.errors import DataError
+from unime_kedro.io.datasets import FileError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,10 +27,12 @@ class TableFolder(AbstractDataset[None, "dict[str, pl.DataFrame]"]):
         self.metadata = metadata
 
     def load(self) -> dict[str, pl.DataFrame]:
-        """Read all tables of the folder."""
-        import polars as pl
+        """Read all tables of the folder.
 
-        return {file.stem: pl.read_parquet(file) for file in sorted(self._filepath.glob("*.parquet"))}
+        Raises:
+            FileError: A file is damaged or cannot be read; says which one.
+        """
+        return {file.stem: _read(file) for file in sorted(self._filepath.glob("*.parquet"))}
 
     def save(self, data: None) -> None:
         """Refuse: the folder is written by whoever makes the corpus."""
@@ -40,3 +43,15 @@ class TableFolder(AbstractDataset[None, "dict[str, pl.DataFrame]"]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}
+
+
+def _read(file: Path) -> pl.DataFrame:
+    import polars as pl
+
+    try:
+        return pl.read_parquet(file, glob=False, hive_partitioning=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise FileError(
+            f"{file} cannot be read: {error}. Remove it and make the corpus again; "
+            "`kedro run --pipeline=demo` does so for mini-MMEB."
+        ) from error

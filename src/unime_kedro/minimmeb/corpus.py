@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from unime_kedro.errors import DataError
+from unime_kedro.errors import ConfigurationError, DataError
 from unime_kedro.minimmeb import scenes
 from unime_kedro.minimmeb.classes import object_classes
 from unime_kedro.minimmeb.drawing import compose, draw, png_bytes
@@ -128,8 +128,22 @@ def _write_train(writer: _Writer, task: Task, seed: int, n: int, advance: Callab
     frame.write_parquet(writer.folder / task.name / "original-00000-of-00001.parquet")
 
 
+def _check_candidates(eval_queries: dict[str, int], eval_candidates: int) -> None:
+    """Make sure that there are as many different candidates as are asked for."""
+    largest = len(object_classes())  # a label or a crop is one object; sets of three are beyond counting
+    short = [name for name, n in eval_queries.items() if n and TASKS[name].target in ("label", "crop")]
+    if short and eval_candidates > largest:
+        raise ConfigurationError(
+            f"demo.eval_candidates = {eval_candidates}: expected at most {largest}, as many as there are different "
+            f"answers in {', '.join(short)}. Ask for fewer, or set demo.eval_queries of these data sets to 0."
+        )
+
+
 def _wrong_sets(task: Task, rng: np.random.Generator, query: Query, n: int) -> list[tuple[int, ...]]:
-    """Draw ``n`` different wrong object sets, hard ones first, filled up with random ones."""
+    """Draw ``n`` different wrong object sets, hard ones first, filled up with random ones.
+
+    There must be so many, see :func:`_check_candidates`.
+    """
     found: dict[tuple[int, ...], None] = {}
     tries = 0
     while len(found) < n:
@@ -254,8 +268,10 @@ def write_corpus(
 
     Raises:
         KeyError: If a data set is unknown.
+        ConfigurationError: If there are not as many different candidates as asked for; nothing is written then.
         DataError: If ``root`` holds files that mini-MMEB does not write; nothing is deleted then.
     """
+    _check_candidates(eval_queries, eval_candidates)
     _refuse_foreign_files(root)
     partial = root.with_name(root.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

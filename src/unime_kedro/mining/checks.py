@@ -21,6 +21,7 @@ REASONS = (
     "image_missing",
     "image_undecodable",
     "image_too_large",
+    "image_too_narrow",
     "unequal_lists",
 )
 #: where a row comes from; sorts a corpus
@@ -29,6 +30,11 @@ REJECTS_SCHEMA = {"dataset": pl.String, "file": pl.String, "row": pl.Int64, "rea
 
 # Null: a column of which every value is missing
 _TEXT_TYPES = (pl.String, pl.Categorical, pl.Enum, pl.Null)
+
+# What models are never shown of a text (unime_kedro.mllm.prompts): the mark of a picture and other control tokens
+_CONTROL_TOKEN = r"<\|[A-Za-z0-9_]+\|>"
+# tokens inside of tokens, such as <|a<|b|>|>: one pass for each level
+_NESTING = 4
 
 
 class PairColumns(NamedTuple):
@@ -132,6 +138,14 @@ def is_blank(text: pl.Expr) -> pl.Expr:
     return text.str.strip_chars() == ""
 
 
+def is_empty(text: pl.Expr, image: pl.Expr) -> pl.Expr:
+    """True for a side without an image that has no words: nothing but white space and control tokens (``<|...|>``)."""
+    words = text
+    for _ in range(_NESTING):
+        words = words.str.replace_all(_CONTROL_TOKEN, "")
+    return is_blank(words) & (image == "")
+
+
 def null_reason(columns: PairColumns) -> pl.Expr:
     """Reason ``null``: a single value is null or NaN, or a list holds one."""
     single = [pl.when(pl.col(name).is_null()).then(pl.lit(f"null: {name} is null or NaN")) for name in columns.texts]
@@ -149,7 +163,7 @@ def type_reason() -> pl.Expr:
 
 def empty_reason(slug: str, text: pl.Expr, image: pl.Expr) -> pl.Expr:
     """Reason ``slug``: neither text nor image."""
-    return pl.when(is_blank(text) & (image == "")).then(pl.lit(f"{slug}: neither text nor image"))
+    return pl.when(is_empty(text, image)).then(pl.lit(f"{slug}: neither text nor image"))
 
 
 def unequal_reason(texts: str, images: str) -> pl.Expr:

@@ -22,16 +22,11 @@ same rule as ``percentage`` with ``1 - m``.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import ConfigurationError
-
-Rule = Literal["absolute", "relative", "percentage", "none"]
-
-RULES: tuple[Rule, ...] = get_args(Rule)
+from .margins import Rule, check_margin
 
 
 class Reason(IntEnum):
@@ -43,25 +38,6 @@ class Reason(IntEnum):
     UNJUDGED = 2
     #: this query's pool is shorter than the matrix is wide
     PADDING = 3
-
-
-def check_margin(rule: str, margin: float) -> None:
-    """Raise unless ``margin`` has a meaning for ``rule``.
-
-    Raises:
-        ConfigurationError: Unknown rule, or a margin outside the range in the table above (NaN included).
-    """
-    if rule not in RULES:
-        raise ConfigurationError(f"unknown false-negative rule {rule!r}; expected one of {', '.join(RULES)}")
-    valid = {
-        "absolute": (0 <= margin <= 1, "0 <= margin <= 1 (a distance between scores; the paper has 0.01)"),
-        "relative": (0 <= margin < 1, "0 <= margin < 1 (share below the positive's score, for example 0.05)"),
-        "percentage": (0 < margin <= 1, "0 < margin <= 1 (share of the positive's score, for example 0.95)"),
-        "none": (True, ""),
-    }
-    fits, expected = valid[rule]
-    if not fits:
-        raise ConfigurationError(f"margin {margin} is out of range for rule {rule!r}: expected {expected}")
 
 
 def false_negative_threshold(positive_score: ArrayLike, rule: Rule, margin: float) -> NDArray[np.float32]:

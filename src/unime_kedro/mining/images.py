@@ -30,6 +30,8 @@ CheckImages = Literal["full", "header"]
 #: below this many images, starting worker processes costs more than it saves
 MANY_IMAGES = 2000
 MAX_WORKERS = 8
+#: longest side over shortest side; the image processor of Qwen2-VL refuses pictures beyond it
+MAX_ASPECT = 200
 _CHUNK = 64
 
 #: raster formats only: Pillow would hand an EPS file to an external interpreter
@@ -42,7 +44,8 @@ class ImageFact(NamedTuple):
     Attributes:
         path: The path as the corpus gives it.
         content_hash: Hash of the file's bytes (32 hex digits), "" when there is a problem.
-        problem: "", or ``image_outside_root``, ``image_missing``, ``image_undecodable``, ``image_too_large``.
+        problem: "", or ``image_outside_root``, ``image_missing``, ``image_undecodable``, ``image_too_large``,
+            ``image_too_narrow``.
         detail: What exactly is wrong, in words.
     """
 
@@ -171,6 +174,7 @@ def _decode(data: bytes, check: CheckImages) -> tuple[str, str]:
             # remarks on metadata and palettes; also those on half-size decompression bombs, which are still decoded
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=formats) as image:
+                width, height = image.size
                 image.load() if check == "full" else image.verify()
     except UnidentifiedImageError:
         return "image_undecodable", f"not an image in a known format ({', '.join(formats)})"
@@ -180,4 +184,6 @@ def _decode(data: bytes, check: CheckImages) -> tuple[str, str]:
         return "image_too_large", "not enough memory to decode it"
     except Exception as error:  # Pillow's decoders raise nearly every built-in exception on damaged files
         return "image_undecodable", f"{type(error).__name__}: {error}"
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        return "image_too_narrow", f"{width} x {height}, one side more than {MAX_ASPECT} times the other"
     return "", ""

@@ -20,6 +20,7 @@ from unime_kedro.mining.checks import (
     ROW_KEY,
     TRAIN_COLUMNS,
     is_blank,
+    is_empty,
     normalise,
     slug_of,
     train_reason,
@@ -142,7 +143,7 @@ def _sides(pairs: pl.DataFrame) -> pl.DataFrame:
     texts = pl.concat_list("qry", "pos_text", "neg_text")
     images = pl.concat_list("qry_image_path", "pos_image_path", "neg_image_path")
     rows = pairs.select("pair", position=pl.int_ranges(texts.list.len()), text=texts, image=images)
-    return rows.explode("position", "text", "image").filter(~(is_blank(pl.col("text")) & (pl.col("image") == "")))
+    return rows.explode("position", "text", "image").filter(~is_empty(pl.col("text"), pl.col("image")))
 
 
 def number_items(sides: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

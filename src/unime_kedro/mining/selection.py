@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigurationError, DataError
 from ..progress import Progress
-from .filters import Reason, Rule, check_margin, false_negative_threshold, filter_false_negatives
+from .filters import Reason, false_negative_threshold, filter_false_negatives
+from .margins import Rule, check_margin
 from .matching import JudgedChunk, JudgedPools
 from .sampling import sample_negatives
 

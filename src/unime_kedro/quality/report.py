@@ -24,9 +24,11 @@ class Failure:
         expectation: Great Expectations' class of it.
         meaning: The rule in plain English.
         column: The column it is about, None for the whole table.
-        rows: How many rows break it, counted over the whole table; 0 for rules about the table as such.
+        rows: How many rows break it, counted over the whole table, or how many are missing; 0 for rules about the
+            table as such.
         samples: A few of those rows as readable text, or what is wrong with the table.
         found: What Great Expectations holds against it.
+        about_absent: Whether rows are missing that should be there.
     """
 
     rule: str
@@ -36,6 +38,7 @@ class Failure:
     rows: int
     samples: tuple[str, ...]
     found: str | None = None
+    about_absent: bool = False
 
     def as_check(self) -> CheckFailure:
         """Return it in Kedro's form."""
@@ -105,6 +108,8 @@ class TableError(DataValidationError, DataError):
         samples = " | ".join(failure.samples)
         if not failure.rows or self.verdict is None:
             return f"found: {samples}"
+        if failure.about_absent:
+            return f"{failure.rows:,} missing, for example: {samples}"
         return f"{failure.rows:,} of {self.verdict.rows:,} rows break it, for example: {samples}"
 
 

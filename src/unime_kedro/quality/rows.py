@@ -59,12 +59,17 @@ def sample_rows(frame: pl.DataFrame, rule: Rule, keys: Sequence[str]) -> tuple[s
     )
 
 
+def sample_missing(keys: pl.DataFrame) -> tuple[str, ...]:
+    """Write the first few keys of missing rows as readable text."""
+    return tuple(sample(row) for row in keys.head(SAMPLES).to_dicts())
+
+
 def failure_of(rule: Rule, count: int, rows: tuple[str, ...], found: str | None) -> Failure | None:
     """Describe a broken rule.
 
     Args:
         rule: The rule.
-        count: How many rows of the table break it.
+        count: How many rows of the table break it, or how many are missing.
         rows: Samples of them.
         found: What Great Expectations holds against it, None for nothing. Either verdict suffices.
 
@@ -75,4 +80,4 @@ def failure_of(rule: Rule, count: int, rows: tuple[str, ...], found: str | None)
         return None
     column = rule.columns[0] if rule.columns else None
     samples = rows or (rule.problem or str(found),)
-    return Failure(rule.name, rule.expectation, rule.meaning, column, count, samples, found)
+    return Failure(rule.name, rule.expectation, rule.meaning, column, count, samples, found, rule.about_absent)

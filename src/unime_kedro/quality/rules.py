@@ -26,6 +26,7 @@ class Rule:
         columns: The columns it reads, shown in sample rows; the first is the one it is about. Empty: the whole table.
         breaks: True on the rows that break it; None for rules about the whole table.
         problem: For rules about the whole table: what is wrong, None when nothing is.
+        about_absent: Whether it counts rows that are missing, not rows that are there.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Rule:
     columns: tuple[str, ...] = ()
     breaks: pl.Expr | None = None
     problem: str | None = None
+    about_absent: bool = False
 
 
 def not_null(column: str) -> Rule:
@@ -166,6 +168,20 @@ def _type_rule(column: str, expected: Any, found: pl.DataType) -> Rule:
 def row_count(name: str, rows: int, meaning: str) -> Rule:
     """Great Expectations is shown this many rows."""
     return Rule(name=name, meaning=meaning, expectation="ExpectTableRowCountToEqual", arguments={"value": rows})
+
+
+def complete(name: str, meaning: str, shown: int, missing: int) -> Rule:
+    """No row is missing.
+
+    Great Expectations sees rows that are there only, so it is told how many it should have been shown.
+    """
+    return Rule(
+        name=name,
+        meaning=meaning,
+        expectation="ExpectTableRowCountToBeBetween",
+        arguments={"min_value": shown + missing},
+        about_absent=True,
+    )
 
 
 def has_rows(table: pl.DataFrame) -> Rule:

@@ -20,10 +20,10 @@ from unime_kedro.quality.rules import Rule, has_rows, not_null, row_count, schem
 
 #: table -> the pipeline that makes it
 STAGES = {
-    **dict.fromkeys(("items", "queries"), "ingest"),
+    **dict.fromkeys(("items", "queries", "candidates"), "ingest"),
     "pool": "pool",
     **dict.fromkeys(("judge_scores", "judge_errors"), "judge"),
-    **dict.fromkeys(("selection", "negatives"), "select"),
+    **dict.fromkeys(("selection", "skipped", "negatives"), "select"),
 }
 
 
@@ -58,15 +58,24 @@ class References:
         """Return the distinct values of an id column."""
         return self.read(table, column)[column].unique()
 
+    def once(self, table: str, *columns: str) -> pl.DataFrame:
+        """Read ``query_id`` and more columns of a table that has one row per query.
+
+        Raises:
+            DataError: The table has a query twice.
+        """
+        frame = self.read(table, "query_id", *columns)
+        if frame["query_id"].is_duplicated().any():
+            raise DataError(f"it refers to table '{table}', and {self.paths[table]} has a query_id twice")
+        return frame
+
     def attach(self, frame: pl.DataFrame, table: str, *columns: str) -> pl.DataFrame:
         """Add columns of a table that has one row per query to every row of ``frame``, null for unknown queries.
 
         Raises:
             DataError: The table has a query twice.
         """
-        other = self.read(table, "query_id", *columns)
-        if other["query_id"].is_duplicated().any():
-            raise DataError(f"it refers to table '{table}', and {self.paths[table]} has a query_id twice")
+        other = self.once(table, *columns)
         return frame.join(other, on="query_id", how="left", maintain_order="left")
 
 
@@ -76,6 +85,21 @@ def _remedy(table: str) -> str:
 
 #: computes the helper columns: (table, references, wanted negatives per query or None) -> the table with helpers
 Derive = Callable[[pl.DataFrame, References, "int | None"], pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The rule that no row is missing.
+
+    Attributes:
+        name: As of a rule.
+        meaning: The rule in plain English.
+        missing: Returns the keys that should be in the table and are not; for tables without nulls in their keys.
+    """
+
+    name: str
+    meaning: str
+    missing: Callable[[pl.DataFrame, References], pl.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -90,6 +114,7 @@ class Suite:
         references: The tables it refers to.
         nullable: The columns that may hold nulls.
         may_be_empty: Whether no rows at all are fine.
+        coverage: Which rows must be there, None for any.
     """
 
     columns: Mapping[str, Any]
@@ -99,10 +124,17 @@ class Suite:
     references: tuple[str, ...] = ()
     nullable: tuple[str, ...] = ()
     may_be_empty: bool = True
+    coverage: Coverage | None = None
 
     def schema(self, table: pl.DataFrame, helpers: tuple[str, ...] = ()) -> list[Rule]:
         """Return the rules about columns and types; when one is broken, the others cannot be judged."""
         return schema_rules(table, self.columns, helpers)
+
+    def missing(self, table: pl.DataFrame, references: References) -> pl.DataFrame | None:
+        """Return the keys of missing rows; None where that is no question or a null in a key makes it a vain one."""
+        if self.coverage is None or table.select(self.keys).null_count().sum_horizontal().item():
+            return None
+        return self.coverage.missing(table, references)
 
     def all_rules(self, table: pl.DataFrame, helpers: tuple[str, ...]) -> list[Rule]:
         """Return every rule for a table of the right schema."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from unime_kedro.quality.rules import Rule, between, holds, in_set, same, unique
-from unime_kedro.quality.suite import References, Suite, in_order, known, position, previous, with_occurrences
+from unime_kedro.quality.suite import Coverage, References, Suite, in_order, known, position, previous, with_occurrences
 
 #: how far a stored float32 score may be from the sigmoid of its stored float32 logits
 SCORE_TOLERANCE = 1e-5
@@ -65,12 +65,35 @@ def _pool_rules(rows: int) -> list[Rule]:
     ]
 
 
+def _without_pool(table: pl.DataFrame, references: References) -> pl.DataFrame:
+    """Return the queries without a pool that could have one."""
+    queries = references.once("queries", "item_id", "positive_item_id")
+    absent = queries.join(table.select("query_id").unique(), on="query_id", how="anti", maintain_order="left")
+    if absent.is_empty():
+        return absent.select("query_id")
+    candidates = references.read("candidates", "item_id").unique()
+    # what pool.exclude may leave out: the query's item, its positive, all positives of that item
+    positives = absent.select("query_id", "item_id").join(queries.select("item_id", "positive_item_id"), on="item_id")
+    left_out = pl.concat(
+        [positives.select("query_id", item_id="positive_item_id"), absent.select("query_id", "item_id")]
+    )
+    counts = left_out.unique().join(candidates, on="item_id", how="semi").group_by("query_id").len("left_out")
+    counted = absent.join(counts, on="query_id", how="left", maintain_order="left")
+    return counted.filter(pl.col("left_out").fill_null(0) < candidates.height).select("query_id")
+
+
 POOL = Suite(
     columns={"query_id": pl.Int64, "rank": pl.Int32, "item_id": pl.Int64, "similarity": pl.Float32},
     keys=("query_id", "rank", "item_id"),
     derive=_derive_pool,
     rules=_pool_rules,
-    references=("items", "queries"),
+    references=("items", "queries", "candidates"),
+    coverage=Coverage(
+        "every_query_has_a_pool",
+        "every query has a pool, unless no candidate is left beside its own item and the positives of that item "
+        "(where pool.max_similarity leaves none, it is too low)",
+        _without_pool,
+    ),
 )
 
 
@@ -121,6 +144,19 @@ def _judge_score_rules(rows: int) -> list[Rule]:
     ]
 
 
+def _unjudged(table: pl.DataFrame, references: References) -> pl.DataFrame:
+    """Return the pairs that should have a score or an error and have neither."""
+    queries = references.read("queries", "query_id", "positive_item_id")
+    pairs = pl.concat([queries.rename({"positive_item_id": "item_id"}), references.read("pool", "query_id", "item_id")])
+    width = int(pairs["item_id"].max() or 0) + 1  # type: ignore[arg-type]
+    # one number per pair: on two columns the join of 33 million pairs takes four times as long
+    number = (pl.col("query_id") * width + pl.col("item_id")).alias("number")
+    known = pl.col("item_id").is_between(0, width - 1)
+    errors = references.read("judge_errors", "query_id", "item_id")
+    done = pl.concat([one.lazy().filter(known).select(number) for one in (table, errors)]).collect()
+    return pairs.with_columns(number).join(done, on="number", how="anti", maintain_order="left").drop("number")
+
+
 JUDGE_SCORES = Suite(
     columns={
         "query_id": pl.Int64,
@@ -133,5 +169,11 @@ JUDGE_SCORES = Suite(
     keys=("query_id", "item_id"),
     derive=_derive_judge_scores,
     rules=_judge_score_rules,
-    references=("items", "queries", "judge_errors"),
+    references=("items", "queries", "pool", "judge_errors"),
+    may_be_empty=False,
+    coverage=Coverage(
+        "every_pair_is_judged",
+        "every query is scored with its positive and with every item of its pool, but for the pairs in judge_errors",
+        _unjudged,
+    ),
 )

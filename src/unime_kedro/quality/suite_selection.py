@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from unime_kedro.quality.rules import Rule, between, holds, in_set, same, unique
-from unime_kedro.quality.suite import References, Suite, in_order, known, position, repeats, with_occurrences
+from unime_kedro.quality.suite import Coverage, References, Suite, in_order, known, position, repeats, with_occurrences
 from unime_kedro.quality.suite_pairs import no_own_positive, reference_rules, with_query
 
 OUTCOMES = ("sampled", "duplicated", "fallback")
@@ -16,6 +16,7 @@ COUNTS = ("kept", "dropped_false_negative", "dropped_unjudged")
 def _derive_selection(table: pl.DataFrame, references: References, slots: int | None) -> pl.DataFrame:
     return with_occurrences(table, "query_id_occurrences", "query_id").with_columns(
         query_exists=known("query_id", references.ids("queries", "query_id")),
+        is_skipped=known("query_id", references.once("skipped")["query_id"]) & pl.col("query_id").is_not_null(),
         pool_size_expected=pl.sum_horizontal(*COUNTS, ignore_nulls=False).cast(pl.Int32),
         is_fallback=pl.col("outcome") == "fallback",
         nothing_kept=pl.col("kept") == 0,
@@ -28,6 +29,7 @@ def _selection_rules(rows: int) -> list[Rule]:
     return [
         unique("query_id_is_unique", "query_id_occurrences", "no query_id occurs twice"),
         holds("query_exists", "query_exists", "query_id is in queries"),
+        in_set("query_is_not_skipped", "is_skipped", [False], "no query of skipped is selected"),
         between("positive_score_is_a_probability", "positive_score", 0, 1, "positive_score lies in [0, 1]"),
         in_set("threshold_is_a_number", "threshold_is_nan", [False], "threshold is a number, or null for no filter"),
         *(between(f"{name}_is_a_count", name, 0, None, f"{name} is not negative") for name in counts),
@@ -44,6 +46,11 @@ def _selection_rules(rows: int) -> list[Rule]:
     ]
 
 
+def _neither_selected_nor_skipped(table: pl.DataFrame, references: References) -> pl.DataFrame:
+    there = pl.concat([table.select("query_id"), references.read("skipped", "query_id")])
+    return references.read("queries", "query_id").join(there, on="query_id", how="anti", maintain_order="left")
+
+
 SELECTION = Suite(
     columns={
         "query_id": pl.Int64,
@@ -55,8 +62,13 @@ SELECTION = Suite(
     keys=("query_id",),
     derive=_derive_selection,
     rules=_selection_rules,
-    references=("queries",),
+    references=("queries", "skipped"),
     nullable=("threshold",),
+    coverage=Coverage(
+        "every_query_is_selected_or_skipped",
+        "every query is here or in skipped",
+        _neither_selected_nor_skipped,
+    ),
 )
 
 
@@ -128,6 +140,11 @@ def _negative_rules(rows: int) -> list[Rule]:
     ]
 
 
+def _without_negatives(table: pl.DataFrame, references: References) -> pl.DataFrame:
+    there = table.select("query_id").unique()
+    return references.read("selection", "query_id").join(there, on="query_id", how="anti", maintain_order="left")
+
+
 NEGATIVES = Suite(
     columns={
         "query_id": pl.Int64,
@@ -140,4 +157,7 @@ NEGATIVES = Suite(
     derive=_derive_negatives,
     rules=_negative_rules,
     references=("items", "queries", "selection"),
+    coverage=Coverage(
+        "every_selected_query_has_negatives", "every query of selection has negatives", _without_negatives
+    ),
 )

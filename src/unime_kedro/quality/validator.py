@@ -32,6 +32,7 @@ class TableValidator:
               references:
                 items: ${globals:data_root}/02_intermediate/items.parquet
                 queries: ${globals:data_root}/02_intermediate/queries.parquet
+                candidates: ${globals:data_root}/02_intermediate/candidates.parquet
               data_docs: ${globals:data_root}/08_reporting/data_docs
 
     Every row of the table is searched for broken rules. Great Expectations, which is slow and needs pandas, is then
@@ -90,20 +91,26 @@ class TableValidator:
         import polars as pl
 
         from unime_kedro.quality.engine import evaluate
-        from unime_kedro.quality.rows import failure_of, sample_rows, select_rows
-        from unime_kedro.quality.suite import rows_shown
+        from unime_kedro.quality.rows import failure_of, sample_missing, sample_rows, select_rows
+        from unime_kedro.quality.rules import complete
+        from unime_kedro.quality.suite import References, rows_shown
 
         if not isinstance(data, pl.DataFrame):
             raise DataError(f"expected a polars DataFrame, got {type(data).__module__}.{type(data).__qualname__}")
         suite = self._suite()
         rules = suite.schema(data)
-        frame = data
+        frame, missing = data, None
         if not any(rule.problem for rule in rules):
             frame = self._with_helpers(data)
             rules = suite.all_rules(data, tuple(frame.columns[data.width :]))
+            missing = suite.missing(data, References(self.references))
         shown, counts = select_rows(frame, rules, self.max_rows)
-        rules = [*rules, rows_shown(shown.height, data.height)]
         samples = {rule.name: sample_rows(frame, rule, suite.keys) for rule in rules if counts.get(rule.name)}
+        if suite.coverage and missing is not None:
+            name = suite.coverage.name
+            rules = [*rules, complete(name, suite.coverage.meaning, shown.height, missing.height)]
+            counts[name], samples[name] = missing.height, sample_missing(missing)
+        rules = [*rules, rows_shown(shown.height, data.height)]
         docs = resolve(self.data_docs) if self.data_docs else None
         found = evaluate(self.suite, rules, shown, samples, docs)
         failures = [

@@ -14,11 +14,10 @@ from kedro.framework.hooks import hook_impl
 
 from unime_kedro.config import data_root
 from unime_kedro.tracking.config import TrackingConfig
-from unime_kedro.tracking.metrics import SUFFIX, clean_key, flat_parameters, metric_values, plain
+from unime_kedro.tracking.files import CORPUS, corpus_tag, file_of, hashes, input_hashes, written_elsewhere
+from unime_kedro.tracking.metrics import SUFFIX, clean_key, flat_parameters, metric_values, plain, text_values
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
-
     from kedro.framework.context import KedroContext
     from kedro.io import CatalogProtocol
     from kedro.pipeline import Pipeline
@@ -105,7 +104,7 @@ class TrackingHook:
         log.info("tracked as MLflow run %s (%s)", self.run.name, self.run.run_id)
         self._mark_orphans(here)
         self.run.params(flat_parameters(self._parameters, tracking.parameters.max_length))
-        self.run.tags(self._hashes("input", sorted(pipeline.inputs()), catalog))
+        self.run.tags(input_hashes(pipeline, catalog))
         self.run.text(yaml.safe_dump(config, sort_keys=True, allow_unicode=True), "config.yml")
         self.run.flush()
 
@@ -163,14 +162,18 @@ class TrackingHook:
         if not self._tracking():
             return
         self._saved[dataset_name] = None
-        if dataset_name.endswith(SUFFIX):
-            self._log_metrics(dataset_name, data)
+        self._record(dataset_name, data)
         self._draw(dataset_name, data)
 
-    def _log_metrics(self, dataset_name: str, data: Any) -> None:
+    def _record(self, dataset_name: str, data: Any) -> None:
+        """Record the numbers and texts of metrics, and the hash of the corpus; of other datasets nothing."""
         import json
 
         assert self.run is not None
+        self.run.tags(corpus_tag(dataset_name, data))
+        if not dataset_name.endswith(SUFFIX):
+            return
+        self.run.tags(text_values(dataset_name, data))
         self.run.metrics(metric_values(dataset_name, data))
         text = json.dumps(plain(data), indent=1, ensure_ascii=False, default=str)
         self.run.text(text, f"metrics/{dataset_name}.json")
@@ -223,8 +226,8 @@ class TrackingHook:
         run, self.run = self.run, None
         assert run is not None
         if catalog is not None:
-            run.tags(self._hashes("output", self._saved, catalog))
-            gallery = _file_of(catalog, "gallery") if "gallery" in self._saved else None
+            run.tags(hashes("output", self._saved, catalog))
+            gallery = file_of(catalog, "gallery") if "gallery" in self._saved else None
             if gallery is not None and gallery.is_file():
                 run.file(gallery)
         run.metrics({"seconds": time.time() - self._start})
@@ -234,16 +237,8 @@ class TrackingHook:
         """Take over what other processes saved: files of this pipeline's outputs that are newer than its start."""
         for name in written_elsewhere(pipeline, catalog, self._start, self._saved):
             self._saved[name] = None
-            if name.endswith(SUFFIX):
-                self._log_metrics(name, catalog.load(name))
-
-    def _hashes(self, side: str, names: Iterable[str], catalog: CatalogProtocol) -> dict[str, str]:
-        """Return ``<side>.<dataset>.sha256`` of the datasets that are files."""
-        from unime_kedro.tracking.provenance import content_hash
-
-        files = {name: _file_of(catalog, name) for name in names}
-        hashes = {name: content_hash(file) for name, file in files.items() if file is not None}
-        return {f"{side}.{name}.sha256": digest for name, digest in hashes.items() if digest}
+            if name.endswith(SUFFIX) or name == CORPUS:
+                self._record(name, catalog.load(name))
 
     def _tracking(self) -> bool:
         """Whether there is an open run and this is the process that opened it, not a fork of it."""
@@ -253,27 +248,6 @@ class TrackingHook:
 def pipeline_label(run_params: dict[str, Any]) -> str:
     """Return what was run in a word: ``mine``, ``ingest+pool``, ``__default__``."""
     return "+".join(sorted(run_params.get("pipeline_names") or ["__default__"]))
-
-
-def written_elsewhere(pipeline: Pipeline, catalog: CatalogProtocol, since: float, known: Container[str]) -> list[str]:
-    """Return the outputs that other processes wrote, under Kedro's ParallelRunner.
-
-    Args:
-        pipeline: What was run.
-        catalog: Its catalog.
-        since: When the run began, in seconds since the epoch; older files are of other runs.
-        known: Names of the datasets whose saving was seen in this process.
-    """
-    files = {name: _file_of(catalog, name) for name in sorted(pipeline.all_outputs()) if name not in known}
-    return [name for name, file in files.items() if file and file.exists() and file.stat().st_mtime >= since]
-
-
-def _file_of(catalog: CatalogProtocol, name: str) -> Path | None:
-    """Return the file or folder of a dataset, None for parameters and datasets in memory."""
-    if name.startswith("params:") or name == "parameters" or name not in catalog:
-        return None
-    path = getattr(catalog.get(name), "_filepath", None)
-    return Path(path) if path is not None else None
 
 
 def _user() -> str:

@@ -28,13 +28,21 @@ def metric_values(dataset: str, data: Any) -> dict[str, float]:
 
     Args:
         dataset: Name of the dataset; the stage is the name without ``_metrics``.
-        data: A mapping of numbers; those of nested mappings get a longer name, ``stage/key/inner``. Texts, lists,
-            booleans and nulls are left out (they are in the JSON artifact).
+        data: A mapping of numbers; those of nested mappings get a longer name, ``stage/key/inner``. Texts
+            (see :func:`text_values`), lists, booleans and nulls are left out; the JSON artifact has all.
     """
     if not isinstance(data, Mapping):
         return {}
     stage = dataset.removesuffix(SUFFIX)
     return {clean_key(f"{stage}/{key}"): value for key, value in _numbers(data)}
+
+
+def text_values(dataset: str, data: Any) -> dict[str, str]:
+    """Return ``{"<stage>.<key>": text}`` of a metrics dataset, for tags: what is no number, such as a fingerprint."""
+    if not isinstance(data, Mapping):
+        return {}
+    stage = dataset.removesuffix(SUFFIX)
+    return {clean_key(f"{stage}.{key}"): value for key, value in data.items() if isinstance(value, str)}
 
 
 def _numbers(data: Mapping[Any, Any]) -> Iterator[tuple[str, float]]:

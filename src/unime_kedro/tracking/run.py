@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,12 @@ def open_run(uri: str, root: Path, experiment: str, name: str, tags: Mapping[str
         TrackingError: The store is unreachable, locked or of another version; says how to go on without.
     """
     try:
-        _check_sqlite(uri)
-        client = _client(uri)
-        with _impatient():
+        _check_uri(uri)
+        with quick_imports():
+            import mlflow  # noqa: F401  (takes a second, in which no other run needs to wait)
+        with _one_at_a_time(uri), _impatient():
+            _check_sqlite(uri)
+            client = _client(uri)
             experiment_id = _experiment(client, experiment, _artifact_root(uri, root))
             run = client.create_run(experiment_id, run_name=name, tags={k: v[:_MAX_TAG] for k, v in tags.items()})
     except Exception as error:
@@ -59,12 +63,28 @@ def open_run(uri: str, root: Path, experiment: str, name: str, tags: Mapping[str
     return TrackedRun(client, uri, experiment_id, run.info.run_id, name)
 
 
+@contextmanager
+def _one_at_a_time(uri: str) -> Iterator[None]:
+    """Let one process at a time open an sqlite file: MLflow's migrations fail when two make the tables of a new one.
+
+    The lock is a file of its own beside the database, which stays; a process that dies lets go of it.
+    """
+    file = sqlite_path(uri)
+    if file is None:
+        yield
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file.with_name(f"{file.name}.lock"), "a") as lock:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _check_sqlite(uri: str) -> None:
     """Fail at once when an sqlite file cannot be written; MLflow would try again for minutes."""
     file = sqlite_path(uri)
     if file is None:
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(file, timeout=LOCK_TIMEOUT, isolation_level=None)
     try:
         connection.execute("BEGIN IMMEDIATE")
@@ -73,11 +93,14 @@ def _check_sqlite(uri: str) -> None:
         connection.close()
 
 
-def _client(uri: str) -> Any:
-    """Import MLflow and return a client."""
+def _check_uri(uri: str) -> None:
     if uri.startswith(("file:", "/", ".")):
         raise ValueError("MLflow no longer keeps runs in plain folders; use sqlite:///<file>.db")
-    with quick_imports(), _impatient():
+
+
+def _client(uri: str) -> Any:
+    """Return a client; a new database gets its tables."""
+    with quick_imports():
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=uri)  # imports as much again, for its kind of store

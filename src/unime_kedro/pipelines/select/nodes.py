@@ -1,6 +1,7 @@
 """Nodes of pipeline ``select``."""
 
 import logging
+from pathlib import PurePosixPath
 
 import polars as pl
 
@@ -8,6 +9,9 @@ from unime_kedro.parameters import JudgeParameters, SelectParameters
 from unime_kedro.paths import resolve
 
 log = logging.getLogger(__name__)
+
+#: Queries of which nothing is kept, as a share: more than this is worth a warning. The paper has below 1 %.
+FALLBACK_LIMIT = 0.05
 
 #: shown wherever numbers of the embedded models are
 TINY_NOTE = (
@@ -35,7 +39,7 @@ def select(
         select: Rule, margin, number of negatives, interval, seed.
 
     Returns:
-        The selection table, queries without negatives (query_id, reason), the negatives table, and metrics.
+        Queries without negatives (query_id, reason), the selection table, the negatives table, and metrics.
     """
     from unime_kedro.mining.lineage import check_lineage, corpus_digest, table_digest
     from unime_kedro.mining.selection import false_negatives_by_dataset, select_negatives
@@ -51,20 +55,36 @@ def select(
         judge_scores,
         n_negatives=select.negatives,
         rule=select.filter.rule,
-        margin=select.filter.margin,
+        margin=select.filter.effective_margin,
         step=select.step,
         seed=select.seed,
     )
     if len(found.skipped):
         reasons = dict(found.skipped["reason"].value_counts().rows())
         log.warning("%d queries have no negatives, see skipped.parquet: %s", len(found.skipped), reasons)
+    _warn_of_fallbacks(found.metrics["fallback_share"], select)
     shares = false_negatives_by_dataset(found.selection, queries)
     return (
-        found.selection,
         found.skipped,
+        found.selection,
         found.negatives,
-        {**found.metrics, **{f"false_negative_share/{name}": share for name, share in shares.items()}},
+        {
+            **found.metrics,
+            "margin": select.filter.effective_margin,
+            **{f"false_negative_share/{name}": share for name, share in shares.items()},
+        },
     )
+
+
+def _warn_of_fallbacks(share: float, select: SelectParameters) -> None:
+    if share > FALLBACK_LIMIT:
+        log.warning(
+            "%.1f %% of the queries keep no candidate under rule %s with margin %g (paper: below 1 %%), "
+            "their negatives are drawn at random from the pool; see select.filter.rule and select.filter.margin",
+            100 * share,
+            select.filter.rule,
+            select.filter.effective_margin,
+        )
 
 
 def export(
@@ -124,7 +144,7 @@ def show(
         "False negatives dropped": f"{dropped:,} ({dropped / max(len(pool), 1):.1%} of the pool)",
         "Fallback queries": f"{selection.filter(pl.col('outcome') == 'fallback').height:,}",
         "Judge": judge.model,
-        "Filter": f"{select.filter.rule}, margin {select.filter.margin:g}",
+        "Filter": f"{select.filter.rule}, margin {select.filter.effective_margin:g}",
         "Negatives per query": f"{select.negatives}, every {select.step}th of the pool",
     }
     return render_gallery(
@@ -140,5 +160,5 @@ def show(
         title="Mined hard negatives",
         facts=facts,
         truth=relevance if len(relevance) else None,
-        note=TINY_NOTE if judge.model.startswith("models/") else None,
+        note=TINY_NOTE if PurePosixPath(judge.model).name.startswith("tiny-") else None,
     )

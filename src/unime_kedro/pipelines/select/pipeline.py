@@ -13,7 +13,7 @@ def create_pipeline(**_: object) -> Pipeline:
             node(
                 select,
                 ["pool", "judge_scores", "judge_origin", "items", "queries", "params:select"],
-                ["selection", "skipped", "negatives", "select_metrics"],
+                ["skipped", "selection", "negatives", "select_metrics"],
             ),
             node(export, ["negatives", "queries", "items", "judge_scores"], "mined"),
             node(measure, [*tables, "corpus_truth"], ["relevance", "truth_metrics"]),
