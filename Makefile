@@ -15,7 +15,7 @@ EXTRAS ?= cpu,dev
 ENV    ?=
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n 's/^# \(make \)/\1/p' Makefile
 
 # uv installs in seconds what takes pip minutes, but does not read pip's configuration: where uv cannot find
 # something, pip gets its turn.
