@@ -1,8 +1,11 @@
-# make mine   set up and mine hard negatives of the embedded corpus (ENV=smoke for seconds-sized data)
-# make test   set up and run the tests
-# make ui     look at the runs in MLflow
-# make lint   ruff and mypy
-# make bench  the measurements of benchmarks/README.md
+# make setup     install into .venv; all others do it first where it has not been done
+# make mine      mine hard negatives of the embedded corpus (ENV=smoke for seconds-sized data)
+# make ui        look at the runs in MLflow (PORT=5000)
+# make test      run the tests
+# make lint      ruff and mypy
+# make bench     the measurements of benchmarks/README.md
+# make pretrain  train the embedded tiny models anew; a fresh clone has them
+# make clean     delete all data, judge scores and tracked runs (data/0*, data/smoke, mlflow.db, mlartifacts)
 .DEFAULT_GOAL := help
 .PHONY: help setup mine test lint ui bench pretrain clean
 
@@ -13,6 +16,7 @@ STAMP  := $(VENV)/.installed
 # faiss on CPU by default; make mine EXTRAS=gpu,dev on a machine with a GPU
 EXTRAS ?= cpu,dev
 ENV    ?=
+PORT   ?= 5000
 
 help:
 	@sed -n 's/^# \(make \)/\1/p' Makefile
@@ -43,8 +47,16 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Jobs are MLflow's background work on traces of language models: two processes more, and nothing of ours.
 ui: $(STAMP)
-	$(BIN)/mlflow ui --workers 1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+	@store="$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"; shown=$$(echo "$$store" | sed 's|://[^/@]*@|://***@|'); \
+	case "$$store" in http*) echo "The runs are on the server $$shown"; exit;; esac; \
+	echo "MLflow: http://127.0.0.1:$(PORT) in a few seconds, runs behind \"Model training\" ($$shown); Ctrl-C ends it"; \
+	export MLFLOW_LOGGING_LEVEL="$${MLFLOW_LOGGING_LEVEL:-ERROR}" PYTHONWARNINGS=ignore; \
+	export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true; \
+	$(BIN)/mlflow ui --workers 1 --port $(PORT) --uvicorn-opts "--log-level warning" \
+	  --backend-store-uri "$$store" --registry-store-uri "$$store" & \
+	server=$$!; trap 'kill $$server 2>/dev/null' INT TERM; wait $$server || wait $$server
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run_all.py

@@ -53,6 +53,7 @@ def write_tables(folder: str, queries: int, k: int, shuffle: bool) -> None:
             "is_positive": np.tile(np.arange(k + 1) == 0, queries),
             "yes_logit": yes.ravel(),
             "no_logit": np.zeros(yes.size, np.float32),
+            "temperature": np.ones(yes.size, np.float32),
             "score": score.ravel(),
         }
     )

@@ -18,7 +18,7 @@ ALLOWED = {
     "io": {"mining"},
     "mining": {"mllm"},
     "learning": {"mllm", "minimmeb", "evaluation"},
-    "evaluation": {"mllm", "mining", "io"},
+    "evaluation": {"mllm", "mining", "io", "minimmeb"},
     "quality": set(),
     "tracking": {"quality", "io"},
 }

@@ -64,9 +64,20 @@ def test_readable_error_becomes_a_message_with_its_traceback_in_a_file(tmp_path:
     with pytest.raises(RunFailed) as caught:
         guarded(fail)()
     assert caught.value.exit_code == 1
+    assert caught.value.message == "pool.parquet: row 3 has no item"
+    assert "RuntimeError: Kedro wraps it" in Path("data/08_reporting/last_error.log").read_text()
+
+
+def test_readable_error_that_may_be_ours_names_the_file_of_its_traceback() -> None:
+    def fail(**options: Any) -> None:
+        raise PermissionError(13, "Permission denied", "/locked/pool.parquet")
+
+    with pytest.raises(RunFailed) as caught:
+        guarded(fail)()
     file = Path("data/08_reporting/last_error.log")
-    assert caught.value.message == f"pool.parquet: row 3 has no item\n(traceback: {file})"
-    assert "RuntimeError: Kedro wraps it" in file.read_text()
+    assert caught.value.message.startswith("/locked/pool.parquet: Permission denied. ")
+    assert caught.value.message.endswith(f"\n(traceback: {file})")
+    assert "PermissionError" in file.read_text()
 
 
 def test_other_errors_pass_unchanged(tmp_path: Path) -> None:
@@ -113,7 +124,6 @@ def test_wrong_parameters_stop_the_run_before_anything_is_loaded(tmp_path: Path)
         '  judge.batch_size = "abc": expected a whole number [--params]',
         "  judge.batch_sise = 8: unknown key; did you mean judge.batch_size? [--params]",
         "  select.filter.margin = 7: expected at most 1.0 [--params]",
-        f"(traceback: {tmp_path}/08_reporting/last_error.log)",
     ]
     assert done.stdout == ""
 
@@ -179,11 +189,68 @@ def test_missing_model_folder_stops_the_pipelines_that_load_it(
     assert not (tmp_path / "data").exists()
 
 
+def test_a_damaged_calibration_is_found_before_anything_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "models/own"
+    folder.mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text("[tool.kedro]\n")
+    (folder / "config.json").write_text("{}")
+    (folder / "judge_calibration.json").write_text('{"temperature": -1}')
+    hook = ParameterCheckHook()
+    hook._data_root = tmp_path / "data"
+    from unime_kedro.pipeline_registry import register_pipelines
+
+    hook._parameters = {"pool": {"model": str(folder)}, "judge": {"model": str(folder), "temperature": "model"}}
+    with pytest.raises(
+        ModelError, match=r"judge\.model, nothing was run: .*judge_calibration\.json has temperature -1"
+    ):
+        hook.before_pipeline_run(register_pipelines()["judge"])
+    hook._parameters["judge"]["temperature"] = 1.0  # a number needs no calibration
+    hook.before_pipeline_run(register_pipelines()["judge"])
+
+
 def test_missing_judge_is_found_before_the_corpus_is_made(tmp_path: Path) -> None:
     done = kedro("run", "--pipeline=mine", "--params=judge.model=models/nope", UNIME_DATA_ROOT=str(tmp_path))
     assert done.returncode == 1
     assert done.stderr.startswith(f"Error: judge.model, nothing was run: there is no model folder {ROOT}/models/nope.")
     assert [path.name for path in tmp_path.rglob("*")] == ["08_reporting", "last_error.log"]
+
+
+def test_own_data_that_are_not_there_are_found_before_anything_is_opened(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    root = tmp_path / "nope"
+    params = f"--params=ingest.root={root}"
+    variables = {"UNIME_TRACKING": "on", "MLFLOW_TRACKING_URI": store, "UNIME_DATA_ROOT": str(tmp_path / "data")}
+    done = kedro("run", "--pipeline=mine", params, **variables)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "Error: 1 fault in the parameters, nothing was run:",
+        f"  ingest.root = {root}: there is no such folder; expected the folder that holds "
+        "<data set>/original-*.parquet [--params]",
+    ]
+    assert done.stdout == ""
+    assert [path.name for path in tmp_path.rglob("*")] == ["data", "08_reporting", "last_error.log"]
+
+
+def test_pictures_are_looked_for_beside_own_pairs(tmp_path: Path) -> None:
+    """ingest.root alone is enough: every node that reads pictures gets it as image_root."""
+    from kedro.config import OmegaConfigLoader
+    from kedro.framework.context import KedroContext
+    from kedro.framework.hooks import _create_hook_manager
+    from kedro.framework.hooks.manager import _register_hooks
+
+    from unime_kedro.settings import CONFIG_LOADER_ARGS, DATA_CATALOG_CLASS
+
+    def image_root(**ingest: str) -> Any:
+        loader = OmegaConfigLoader(str(ROOT / "conf"), runtime_params={"ingest": ingest}, **CONFIG_LOADER_ARGS)
+        manager = _create_hook_manager()
+        _register_hooks(manager, (ParameterCheckHook(),))
+        context = KedroContext(ROOT, loader, None, "unime_kedro", manager)
+        manager.hook.after_context_created(context=context)
+        return context._get_catalog(DATA_CATALOG_CLASS).load("params:ingest.image_root")
+
+    assert image_root(root="/data/MMEB-train") == "/data/MMEB-train"
+    assert image_root(root="/data/MMEB-train", image_root="/pictures") == "/pictures"
+    assert image_root().endswith("01_raw/mini_mmeb/train")
 
 
 def test_looking_for_models_imports_nothing_heavy() -> None:

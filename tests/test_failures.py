@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from unime_kedro.errors import DataError
-from unime_kedro.failures import message_of
+from unime_kedro.failures import is_self_explaining, message_of, write_traceback
 
 
 def test_messages_of_kedros_own_errors() -> None:
@@ -26,6 +26,40 @@ def test_messages_of_kedros_own_errors() -> None:
     assert message_of(ValueError("Failed to find the pipeline named 'x'.")) == "Failed to find the pipeline named 'x'."
     assert message_of(ValueError("anything else")) is None
     assert message_of(DatasetError("of a library")) is None
+
+
+def test_which_messages_are_all_there_is_to_know(tmp_path: Path) -> None:
+    from kedro.config import MissingConfigException
+    from kedro.validation import CheckFailure, DataValidationError, ParameterValidationError
+
+    def wrapped(cause: Exception) -> BaseException:
+        try:
+            raise RuntimeError("Kedro wraps it") from cause
+        except RuntimeError as error:
+            return error
+
+    mistakes = [DataError("x"), ParameterValidationError("x"), MissingConfigException("x")]
+    mistakes += [ValueError("Failed to find the pipeline named 'x'.")]
+    failure = CheckFailure("ranks", check="ranks_from_zero", failure_count=2, failure_examples=[7])
+    table = DataValidationError("m", dataset_name="pool", mode="save", failures=[failure])
+    others = [table, PermissionError(errno.EACCES, "no", "/x"), OSError(errno.ENOSPC, "full"), ValueError("any")]
+    for error in mistakes:
+        assert is_self_explaining(error), error
+        assert is_self_explaining(wrapped(error)), error
+    for error in others:
+        assert not is_self_explaining(error), error
+        assert not is_self_explaining(wrapped(error)), error
+
+
+def test_traceback_and_note_are_written_below_the_command(tmp_path: Path) -> None:
+    error = caught(lambda: 1 / 0)
+    file = write_traceback(error, tmp_path / "new", "kedro run --pipeline=x", "resume here")
+    assert file is not None
+    head, *lines = file.read_text().splitlines()
+    assert head.endswith("  kedro run --pipeline=x")
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-3:] == ["ZeroDivisionError: division by zero", "", "resume here"]
+    assert (write_traceback(error, tmp_path, "c") or file).read_text().endswith("division by zero\n")
 
 
 def test_error_raised_while_another_was_handled_is_found_unless_suppressed() -> None:

@@ -137,8 +137,12 @@ def _tracking(method: str, *arguments: Any) -> None:
 
 
 def _readable(error: Exception) -> RunFailed | None:
-    """Return the short form of an error, its traceback put away in a file; None for one that must be seen whole."""
-    from unime_kedro.failures import message_of, write_traceback
+    """Return the short form of an error, its traceback put away in a file; None for one that must be seen whole.
+
+    The file is named where the traceback may tell more than the message.
+    """
+    from unime_kedro.failures import is_self_explaining, message_of, write_traceback
+    from unime_kedro.logs import resume_hint
     from unime_kedro.paths import resolve
     from unime_kedro.summary import shorten
     from unime_kedro.tracking.provenance import command_line
@@ -147,8 +151,10 @@ def _readable(error: Exception) -> RunFailed | None:
     if message is None:
         return None
     folder = next((hook.reporting for hook in _hooks() if getattr(hook, "reporting", None)), None)
-    file = write_traceback(error, folder or resolve("data/08_reporting"), command_line())
-    return RunFailed(f"{message}\n(traceback: {shorten(file)})" if file else message)
+    file = write_traceback(error, folder or resolve("data/08_reporting"), command_line(), resume_hint.text)
+    if file is None or is_self_explaining(error):
+        return RunFailed(message)
+    return RunFailed(f"{message}\n(traceback: {shorten(file)})")
 
 
 def _hooks() -> tuple[Any, ...]:

@@ -72,6 +72,18 @@ def check_parameters(
     raise_faults(faults, "parameters")
 
 
+def fill_in(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return checked parameters with what null stands for in its place.
+
+    A node may take a single key (``params:ingest.image_root``), which Kedro hands over as the files have it; the typed
+    section alone would know what is meant.
+    """
+    from unime_kedro.parameters import IngestParameters
+
+    ingest = IngestParameters.model_validate(raw["ingest"])
+    return {**raw, "ingest": {**raw["ingest"], "image_root": ingest.image_root}}
+
+
 def raise_faults(faults: Sequence[str], what: str) -> None:
     """Raise one ConfigurationError that lists ``faults``, if there are any."""
     if faults:

@@ -51,6 +51,18 @@ def message_of(error: BaseException) -> str | None:
     return next((text for link in _chain(error) if (text := _own_message(link))), None) or system_message(error)
 
 
+def is_self_explaining(error: BaseException) -> bool:
+    """Return whether a readable error's message is all there is to know, so that nobody needs to see its traceback.
+
+    True for our own errors and for mistakes in names, parameters and files of configuration. A refusal of the operating
+    system and a table that fails its checks may also be a fault of ours.
+    """
+    from kedro.validation import DataValidationError, ValidationConfigurationError
+
+    told = next((link for link in _chain(error) if _own_message(link)), None)
+    return told is not None and not isinstance(told, (DataValidationError, ValidationConfigurationError))
+
+
 def system_message(error: BaseException) -> str | None:
     """Return the path, the reason and what to do, if an error was caused by the operating system; else None.
 
@@ -102,14 +114,14 @@ def _chain(error: BaseException, handled: bool = True) -> Iterator[BaseException
         link = link.__cause__ or (link.__context__ if handled and not link.__suppress_context__ else None)
 
 
-def write_traceback(error: BaseException, folder: Path, command: str) -> Path | None:
-    """Write the full traceback to ``last_error.log`` in a folder; None when that is impossible."""
+def write_traceback(error: BaseException, folder: Path, command: str, note: str = "") -> Path | None:
+    """Write the full traceback and a note to ``last_error.log`` in a folder; None when that is impossible."""
     file = folder / "last_error.log"
     moment = datetime.now().astimezone().isoformat(timespec="seconds")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         text = without_password("".join(traceback.format_exception(error)))
-        file.write_text(f"{moment}  {command}\n{text}", encoding="utf-8")
+        file.write_text(f"{moment}  {command}\n{text}" + (f"\n{note}\n" if note else ""), encoding="utf-8")
     except OSError:
         return None
     return file

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
-from unime_kedro.config import check_parameters, data_root
+from unime_kedro.config import Sources, check_parameters, data_root, fill_in, raise_faults
 from unime_kedro.errors import ConfigurationError, ModelError
+from unime_kedro.own_data import folder_faults, is_own_data
 from unime_kedro.tracking.files import written_elsewhere
 from unime_kedro.tracking.hook import pipeline_label
 from unime_kedro.tracking.metrics import SUFFIX, plain
@@ -27,13 +28,15 @@ if TYPE_CHECKING:
 REPORTING = "08_reporting"
 #: what is made with a model -> the section of the parameters that names it; other nodes only mention the model
 MODEL_OF = {"embeddings": "pool", "judge_scores": "judge"}
+#: what only a pipeline that reads the raw pairs makes
+MADE_OF_RAW_PAIRS = "items"
 
 
 class ParameterCheckHook:
     """Stops a run before it begins.
 
-    It does so when any parameter, of whatever pipeline, is wrong, when a model folder that the pipeline needs is not
-    there, or when the data root cannot be written.
+    It does so when any parameter, of whatever pipeline, is wrong, when a model folder or raw pairs that the pipeline
+    needs are not there, or when the data root cannot be written.
 
     Attributes:
         reporting: The folder of reports, known from the moment the configuration is read.
@@ -57,18 +60,24 @@ class ParameterCheckHook:
         except MissingConfigException:
             raw = {}
         check_parameters(raw, loader.conf_source, context.env, loader.runtime_params)
+        self._sources = Sources(loader.conf_source, context.env, loader.runtime_params, "parameters")
         # Kedro asks for them again a moment later; reading and resolving the files twice would cost .1 s
-        loader["parameters"] = self._parameters = raw
+        loader["parameters"] = self._parameters = fill_in(raw)
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline) -> None:
-        """Check models and data root, before MLflow opens a run."""
+        """Check models, raw pairs and data root, before MLflow opens a run."""
         from unime_kedro.mllm.adapters import local_or_hub
+        from unime_kedro.mllm.calibration import read_temperature
 
         made = pipeline.all_outputs()
+        if MADE_OF_RAW_PAIRS in made and is_own_data(self._parameters):
+            raise_faults(folder_faults(self._parameters["ingest"], self._sources), "parameters")
         for section in (section for output, section in MODEL_OF.items() if output in made):
             try:
-                local_or_hub(self._parameters[section]["model"])
+                source = local_or_hub(self._parameters[section]["model"])
+                if self._parameters[section].get("temperature") == "model":
+                    read_temperature(source)
             except ModelError as error:
                 raise ModelError(f"{section}.model, nothing was run: {error}") from error
         check_writable(self._data_root)
@@ -99,7 +108,8 @@ class SummaryHook:
     def __init__(self, tracking: TrackingHook | None = None) -> None:
         self._tracking = tracking
         self._data_root = Path()
-        self._models: list[str] = []
+        self._models: dict[str, str] = {}
+        self._own_data = False
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -108,10 +118,15 @@ class SummaryHook:
 
     @hook_impl
     def after_catalog_created(self, parameters: dict[str, Any]) -> None:
-        """Remember the models."""
+        """Remember the models, and whose data are mined."""
         sections = plain(parameters["parameters"])
-        found = (sections.get(name) for name in MODEL_OF.values())
-        self._models = [str(section["model"]) for section in found if isinstance(section, dict) and "model" in section]
+        found = {name: sections.get(name) for name in MODEL_OF.values()}
+        self._models = {
+            name: str(section["model"])
+            for name, section in found.items()
+            if isinstance(section, dict) and "model" in section
+        }
+        self._own_data = is_own_data(sections)
 
     @hook_impl
     def before_pipeline_run(self) -> None:
@@ -134,16 +149,17 @@ class SummaryHook:
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         """Print the summary."""
         from unime_kedro.summary import STAGES, place_lines, result_lines
+        from unime_kedro.summary_models import MODEL_STAGES
 
         seconds = time.monotonic() - self._clock
         for name in written_elsewhere(pipeline, catalog, self._start, self._saved):
             self._saved.add(name)
             if name.endswith(SUFFIX):
                 self._keep(name, catalog.load(name))
-        if not any(stage in self._metrics for stage in STAGES):
+        if not any(stage in self._metrics for stage in (*STAGES, *MODEL_STAGES)):
             return
         title = f"{pipeline_label(run_params).strip('_')}: done in {seconds:,.1f} s"
-        _print([title, *result_lines(self._metrics, self._models), *place_lines(self._places())])
+        _print([title, *result_lines(self._metrics, self._models, self._own_data), *place_lines(self._places())])
 
     def _places(self) -> dict[str, str | Path | None]:
         gallery = self._data_root / REPORTING / "gallery.html"

@@ -27,10 +27,38 @@ def configure_logging(project_path: Path) -> None:
     LOGGING.configure(choose_handler(yaml.safe_load(file.read_text(encoding="utf-8")), is_terminal()))
     # a node's error ends the run and is shown then; Kedro also logs it
     logging.getLogger("kedro.pipeline.node").addFilter(_below_error)
+    for runner in ("sequential", "thread", "parallel"):
+        logging.getLogger(f"kedro.runner.{runner}_runner").addFilter(resume_hint)
 
 
 def _below_error(record: logging.LogRecord) -> bool:
     return record.levelno < logging.ERROR
+
+
+class ResumeHint(logging.Filter):
+    """Holds back what Kedro says about resuming a run when an error stopped it whose message says what to do.
+
+    The five lines, with node names nobody gave, would stand above that message. They go to the file of the traceback.
+
+    Attributes:
+        text: What was held back.
+    """
+
+    text = ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return False for a hint that is held back."""
+        from unime_kedro.failures import is_self_explaining
+
+        error = sys.exc_info()[1]  # Kedro gives the hint while it handles the error
+        if record.levelno != logging.WARNING or error is None or not is_self_explaining(error):
+            return True
+        self.text = record.getMessage()
+        return False
+
+
+#: on the loggers of Kedro's runners
+resume_hint = ResumeHint()
 
 
 def is_terminal() -> bool:

@@ -6,15 +6,27 @@ errors before anything runs (see :mod:`unime_kedro.config`).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from unime_kedro.errors import ConfigurationError
 from unime_kedro.mining.margins import DEFAULT_MARGINS, Rule, check_margin
 
 Count = Annotated[int, Field(ge=0)]
+
+
+def _model_or_number(value: Any) -> Any:
+    """Refuse what is neither ``model`` nor a temperature, in one message instead of one per alternative."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value == "model" or (is_number and 0 < value < math.inf):
+        return value
+    raise PydanticCustomError("temperature", "expected `model` or a finite number above 0")
+
+
+Temperature = Annotated[Literal["model"] | float, BeforeValidator(_model_or_number)]
 
 
 class Parameters(BaseModel):
@@ -31,19 +43,29 @@ class DemoParameters(Parameters):
     train_pairs: dict[str, Count] = Field(description="data set -> number of training pairs")
     eval_queries: dict[str, Count] = Field(description="data set -> number of evaluation queries")
     eval_candidates: int = Field(ge=2, le=1000)
+    caption_images: Count = Field(description="pictures with five captions each, in Flickr30K's layout")
+    compositional_entries: Count = Field(description="entries of each of seven files, in SugarCrepe's layout")
 
 
 class IngestParameters(Parameters):
     """Where raw pairs are read from, and how strictly."""
 
     root: str = Field(description="folder of MMEB-train layout: <data set>/<split>-*.parquet")
-    image_root: str = Field(description="folder that image paths are relative to")
+    image_root: str = Field(description="folder that image paths are relative to; null: root")
     split: str = Field(min_length=1, description="which files of a data set: <split>-*.parquet")
     datasets: list[str] | None = Field(description="data sets to read, null for all")
     meta_tasks: dict[str, str] = Field(description="meta-task of data sets that are not MMEB's own")
     max_reject_share: float = Field(ge=0, le=1)
     check_images: Literal["full", "header"] = Field(description="decode every image, or read its header only")
     workers: int = Field(ge=0, description="processes that read images; 0 chooses by size and cores")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _images_beside_pairs(cls, values: Any) -> Any:
+        """Put ``root`` where ``image_root`` is null, so that nobody who reads it needs to know what null means."""
+        if isinstance(values, dict) and "image_root" in values and values["image_root"] is None and "root" in values:
+            return values | {"image_root": values["root"]}
+        return values
 
 
 class ModelParameters(Parameters):
@@ -81,6 +103,7 @@ class JudgeParameters(ModelParameters):
     share_prefix: bool = Field(description="run instruction and query once per query")
     vision_cache_gb: float = Field(ge=0, description="image features in memory, in GiB; the rest goes to disk")
     max_tokens: int = Field(ge=64, description="longest prompt in tokens; longer texts are cut at the end")
+    temperature: Temperature = Field(description="scores are sigmoid((yes - no) / temperature); model: its own")
     flush_seconds: float = Field(gt=0, description="how often finished scores reach the disk")
     max_error_share: float = Field(ge=0, le=1)
 
@@ -137,7 +160,8 @@ class PretrainParameters(Parameters):
 
     judge: TinyModelParameters
     embedder: TinyModelParameters
-    judge_test_pairs: int = Field(ge=16)
+    judge_test_pairs: int = Field(ge=64, description="held-out hard pairs per data set")
+    test_seed: int = Field(ge=0, description="seed of the held-out pairs, their drawings and the bootstrap")
 
 
 #: top-level key of the parameters -> its model

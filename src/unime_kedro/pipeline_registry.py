@@ -19,4 +19,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         "select": select.create_pipeline(),
     }
     mine = sum(parts.values(), Pipeline([]))
-    return {**parts, "pretrain": pretrain.create_pipeline(), "mine": mine, "__default__": mine}
+    models = {
+        "pretrain": demo.create_embedded_pipeline() + pretrain.create_pipeline(),
+        "measure": demo.create_embedded_pipeline() + pretrain.create_measure_pipeline(),
+    }
+    return {**parts, **models, "mine": mine, "__default__": mine}

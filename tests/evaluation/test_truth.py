@@ -181,10 +181,105 @@ def test_measure_mining_by_hand(mined):
     assert metrics.pop("filter_precision") == pytest.approx(2 / 4)
     assert metrics.pop("filter_recall") == pytest.approx(2 / 3)
     assert metrics.pop("false_negatives_kept_share") == pytest.approx(1 / 2)
+    # item 11 of query 0; its duplicate and the fallbacks of query 1 do not count
+    assert metrics.pop("false_negatives_chosen") == 1
     assert metrics.pop("false_negatives_chosen_share") == pytest.approx(1 / 2)
     assert metrics.pop("hardness_pool") == pytest.approx((0.25 + 0.5 + 0) / 3)
     assert metrics.pop("hardness_chosen") == pytest.approx(0.25)
+    # query 0: 10, 11, 14 of 5 members are true, .95 and .92 are dropped, 10 and 11 are the true and judged
+    assert metrics.pop("false_negatives_in_pool_share/retrieval") == pytest.approx(3 / 5)
+    assert metrics.pop("filter_precision/retrieval") == pytest.approx(1 / 2)
+    assert metrics.pop("filter_recall/retrieval") == pytest.approx(1 / 2)
+    assert metrics.pop("false_negatives_kept_share/retrieval") == pytest.approx(1 / 2)
+    assert metrics.pop("false_negatives_chosen_share/retrieval") == pytest.approx(1 / 2)
+    # query 1: 10 of two members is true, both are dropped; nothing kept, nothing sampled
+    assert metrics.pop("false_negatives_in_pool_share/vqa") == pytest.approx(1 / 2)
+    assert metrics.pop("filter_precision/vqa") == pytest.approx(1 / 2)
+    assert metrics.pop("filter_recall/vqa") == 1
     assert metrics == {}
+
+
+def share(values):
+    return sum(values) / len(values) if values else None
+
+
+def slow_filter_metrics(truth, judge_scores, pool, negatives, selection, tasks):
+    """The metrics of filter and choice, one pool member at a time; ``tasks``: the queries that count."""
+    relevance = {(q, i): r for q, i, r in truth.rows() if r is not None}
+    score = {(q, i): s for q, i, positive, s in judge_scores.rows() if not positive and s is not None}
+    fate = {q: (threshold, kept) for q, threshold, kept in selection.rows()}
+    in_pool, dropped, caught, kept_ones, hard = [], [], [], [], []
+    for q, i in pool.rows():
+        if q not in tasks or (q, i) not in relevance:
+            continue
+        true = relevance[q, i] == 1
+        in_pool.append(true)
+        if not true:
+            hard.append(relevance[q, i])
+        if (q, i) not in score:
+            continue
+        threshold, kept = fate[q]
+        drop = threshold is not None and score[q, i] > threshold
+        if drop:
+            dropped.append(true)
+        if true:
+            caught.append(drop)
+        if not drop and kept > 0:
+            kept_ones.append(true)
+    chosen = [
+        relevance[q, i]
+        for q, i, origin in negatives.rows()
+        if origin == "sampled" and q in tasks and (q, i) in relevance
+    ]
+    found = {
+        "false_negatives_in_pool_share": share(in_pool),
+        "filter_precision": share(dropped),
+        "filter_recall": share(caught),
+        "false_negatives_kept_share": share(kept_ones),
+        "false_negatives_chosen_share": share([r == 1 for r in chosen]),
+    }
+    totals = {
+        "false_negatives_in_pool": sum(in_pool),
+        "false_negatives_chosen": sum(r == 1 for r in chosen),
+        "hardness_pool": share(hard),
+        "hardness_chosen": share([r for r in chosen if r < 1]),
+    }
+    return found, totals
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10**6))
+def test_filter_and_choice_equal_a_slow_loop_over_all_and_within_each_meta_task(seed):
+    rng = np.random.default_rng(seed)
+    n, items = int(rng.integers(1, 6)), 6
+    queries = pl.DataFrame(
+        {"query_id": range(n), "meta_task": rng.choice(["vqa", "retrieval", "classification"], n)},
+        {"query_id": pl.Int64, "meta_task": pl.String},
+    )
+    ids = {"query_id": pl.Int64, "item_id": pl.Int64}
+    members = [(q, i) for q in range(n) for i in range(items) if rng.random() < 0.8]
+    score = {pair: [None, 0.1, 0.4, 0.5, 0.9][rng.integers(5)] for pair in members}
+    scores = [(q, 99, True, 0.5) for q in range(n)] + [(q, i, False, s) for (q, i), s in score.items()]
+    threshold = {q: [None, 0.4, 0.5][rng.integers(3)] for q in range(n)}
+    selection = [(q, threshold[q], int(rng.integers(2))) for q in range(n)]
+    chosen = [(*pair, str(rng.choice(["sampled", "duplicate", "fallback"]))) for pair in members if rng.random() < 0.5]
+    truth = [(q, i, [None, 0.0, 0.25, 1.0, 1.0][rng.integers(5)]) for q in range(n) for i in (*range(items), 99)]
+    tables = (
+        pl.DataFrame(truth, {**ids, "relevance": pl.Float32}, orient="row"),
+        pl.DataFrame(scores, {**ids, "is_positive": pl.Boolean, "score": pl.Float64}, orient="row"),
+        pl.DataFrame(members, ids, orient="row"),
+        pl.DataFrame(chosen, {**ids, "origin": pl.String}, orient="row"),
+        pl.DataFrame(selection, {"query_id": pl.Int64, "threshold": pl.Float64, "kept": pl.Int64}, orient="row"),
+    )
+    shares, totals = slow_filter_metrics(*tables, tasks=set(range(n)))
+    expected = shares | totals
+    for task in queries["meta_task"].unique():
+        those = set(queries.filter(pl.col("meta_task") == task)["query_id"])
+        expected |= {f"{name}/{task}": value for name, value in slow_filter_metrics(*tables, tasks=those)[0].items()}
+    got = measure_mining(*tables, queries)
+    assert {name: got[name] for name in got if name.startswith(("filter", "false", "hardness"))} == {
+        name: pytest.approx(value, abs=1e-6) for name, value in expected.items() if value is not None
+    }
 
 
 def test_measure_mining_does_not_depend_on_row_order(mined):
@@ -199,6 +294,7 @@ def test_unknown_truth_leaves_metrics_out_but_is_counted(mined):
         "truth_pairs": 0,
         "truth_missing_pairs": 10,
         "false_negatives_in_pool": 0,
+        "false_negatives_chosen": 0,
     }
 
 

@@ -143,13 +143,13 @@ def test_a_query_with_its_positive_and_negatives(world):
     query = section(render_gallery(**world), 0)
     asked, answer = query.find(css="face")
     assert asked.text == "Query What is <b>this</b>?"
-    assert answer.text == "Positive 1.00 a cat & a dog 0.900"
+    assert answer.text == "Positive a cat & a dog 0.900 true 1.00"
     assert answer.find("u")[0].attrs["style"] == "left:89.0%"  # the threshold on the score's scale
     cards = query.find("ol", "cards")[0].find("li")
     assert [card.text for card in cards] == [
-        "0 a cat 0.500 rank 1 · cos 0.900 sampled 0.50",
-        "1 Represent the given image. 0.125 rank 2 · cos 0.800 sampled 1.00 missed",
-        "2 a cat 0.500 rank 1 · cos 0.900 duplicate 0.50",
+        "0 a cat 0.500 true 0.50 rank 1 · cos 0.900 sampled",
+        "1 Represent the given image. 0.125 true 1.00 rank 2 · cos 0.800 sampled false negative",
+        "2 a cat 0.500 true 0.50 rank 1 · cos 0.900 duplicate",
     ]
     assert "threshold 0.890" in query.text
     assert "5 in the pool 2 dropped as false negatives 1 not judged 2 kept 2 taken" in query.text
@@ -160,10 +160,10 @@ def test_what_was_dropped_and_why_most_similar_first(world):
     assert dropped.find("summary")[0].text == "2 dropped as false negatives, 1 not judged"
     assert "open" not in dropped.attrs
     assert [card.text for card in dropped.find("li")] == [
-        "a dog and a cat 0.970 above the threshold by 0.080 rank 0 · cos 0.950 1.00",
-        "picture not found gone/c.png Represent the given image. 0.930 above the threshold by 0.040 "
-        "rank 3 · cos 0.750 0.25 wrong",
-        "Find what looks like but is red n/a no score rank 4 · cos 0.700 truth ?",
+        "a dog and a cat 0.970 true 1.00 above the threshold by 0.080 rank 0 · cos 0.950",
+        "picture not found gone/c.png Represent the given image. 0.930 true 0.25 above the threshold by 0.040 "
+        "rank 3 · cos 0.750 wrongly dropped",
+        "Find what looks like but is red n/a no score rank 4 · cos 0.700",  # its relevance is not known
     ]
 
 
@@ -171,9 +171,9 @@ def test_a_fallback_shows_the_score_it_was_given_and_the_judges(world):
     query = section(render_gallery(**world), 1)
     cards = query.find("ol", "cards")[0].find("li")
     assert [card.text for card in cards] == [
-        "0 Represent the given image. 1.000 rank 1 · cos 0.500 judged 0.300 fallback truth ?",
-        "1 a cat 1.000 rank 0 · cos 0.600 judged 0.800 fallback truth ?",
-        "2 Represent the given image. 1.000 rank 1 · cos 0.500 judged 0.300 fallback truth ?",
+        "0 Represent the given image. 1.000 rank 1 · cos 0.500 judged 0.300 fallback",
+        "1 a cat 1.000 rank 0 · cos 0.600 judged 0.800 fallback",
+        "2 Represent the given image. 1.000 rank 1 · cos 0.500 judged 0.300 fallback",
     ]
     assert query.find("span", "fallback")[0].text == "fallback"  # beside the heading
 
@@ -267,7 +267,8 @@ def test_without_truth_pool_or_threshold(world):
     world["selection"] = world["selection"].with_columns(threshold=pl.lit(None, dtype=pl.Float32))
     html = render_gallery(**world)
     query = section(html, 0)
-    assert not Page(html).root.find(css="mark")
+    assert not Page(html).root.find("small")
+    assert not Page(html).root.find(css="mistake")
     assert not query.find("svg")
     assert not query.find("u")
     assert not query.find("details")
@@ -304,6 +305,18 @@ def test_many_dropped_members_are_cut_and_counted(world):
     dropped = section(render_gallery(**world), 1).find("details")[0]
     assert len(dropped.find("li")) == 20
     assert dropped.find("p", "more")[0].text == "and 13 less similar ones, not shown"
+
+
+def test_one_is_singular(world):
+    one = pl.col("query_id") == 0
+    world["selection"] = world["selection"].with_columns(dropped_false_negative=pl.lit(1, dtype=pl.Int32))
+    world["judge_scores"] = world["judge_scores"].filter(one, pl.col("item_id").is_in([1, 2, 5]))
+    root = Page(render_gallery(**world | {"queries": world["queries"].filter(one)})).root
+    assert "1 of 1 query, drawn" in root.find("p", "lede")[0].text
+    assert root.find("p", "caption")[0].text.startswith("By score, over all 1 query;")
+    assert root.find("div", "histogram")[0].find("p")[0].text == "positives 1 pair"
+    assert "1 dropped as a false negative " in root.find("p", "story")[0].text + " "
+    assert root.find("summary")[0].text.startswith("1 dropped as a false negative")
 
 
 def test_an_item_that_does_not_exist_is_named(world):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from itertools import combinations, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,28 @@ import pytest
 import yaml
 from PIL import Image
 
-from unime_kedro.minimmeb import scenes, texts
-from unime_kedro.minimmeb.classes import object_classes, subgroup_members
+from unime_kedro.minimmeb import texts
+from unime_kedro.minimmeb.classes import object_classes
 from unime_kedro.minimmeb.corpus import folder_digest, write_corpus
-from unime_kedro.minimmeb.tasks import TASKS, Query, Side, make_candidate, make_query, relevance, wrong_objects
+from unime_kedro.minimmeb.tasks import (
+    TASKS,
+    TRAIN_TASKS,
+    Query,
+    Side,
+    draw_query,
+    hard_objects,
+    make_candidate,
+    relevance,
+    wrong_objects,
+)
 
-SIZES = {"train_pairs": dict.fromkeys(TASKS, 12), "eval_queries": dict.fromkeys(TASKS, 4), "eval_candidates": 6}
+SIZES = {
+    "train_pairs": dict.fromkeys(TRAIN_TASKS, 12),
+    "eval_queries": dict.fromkeys(TASKS, 4),
+    "eval_candidates": 6,
+    "caption_images": 5,
+    "compositional_entries": 3,
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +50,7 @@ def test_same_seed_same_bytes_other_seed_other_bytes(corpus, tmp_path):
 
 
 def test_train_files_have_exactly_the_columns_of_mmeb_and_existing_pictures(corpus):
-    for name, task in TASKS.items():
+    for name, task in TRAIN_TASKS.items():
         frame = pl.read_parquet(corpus / "train" / name / "original-00000-of-00001.parquet")
         assert frame.columns == ["qry", "qry_image_path", "pos_text", "pos_image_path"]
         assert frame.height == 12
@@ -45,6 +60,7 @@ def test_train_files_have_exactly_the_columns_of_mmeb_and_existing_pictures(corp
                 if path:
                     assert path.startswith(f"images/{name}/Train/")
                     size = (56, 56) if task.target == "crop" and column == "pos_image_path" else (112, 112)
+                    size = (64, 64) if name == "EasyVQA" else size
                     assert Image.open(corpus / "train" / path).size == size
 
 
@@ -61,7 +77,7 @@ def _relevance(want, content) -> float:
 
 def test_every_training_positive_answers_its_query_fully(corpus):
     contents, wants = _truth(corpus, "train")
-    for name in TASKS:
+    for name in TRAIN_TASKS:
         for q, qi, p, pi in pl.read_parquet(corpus / "train" / name / "*.parquet").iter_rows():
             assert _relevance(wants[q, qi], contents[p, pi]) == 1.0
 
@@ -88,23 +104,6 @@ def test_a_crop_is_cut_out_of_its_own_scene(corpus):
         assert any(np.array_equal(crop, cell) for cell in cells)
 
 
-def test_no_object_set_and_no_picture_is_in_two_splits(corpus):
-    drawn = {split: set() for split in scenes.SPLIT_BUCKETS}
-    for split in drawn:
-        rng = np.random.default_rng(1)
-        for _ in range(150):
-            drawn[split] |= set(scenes.family(rng, split)) | {scenes.random_set(rng, 2, split)}
-    for a, b in combinations(drawn.values(), 2):
-        assert not a & b
-    buckets = list(scenes.SPLIT_BUCKETS.values())
-    assert sorted(i for part in buckets for i in part) == list(range(10))
-
-    def hashes(part):
-        return {hashlib.sha256(f.read_bytes()).hexdigest() for f in (corpus / part / "images").rglob("*.png")}
-
-    assert not hashes("train") & hashes("eval")
-
-
 def test_an_interrupted_writer_leaves_the_old_corpus_and_no_half_of_a_new_one(corpus, tmp_path):
     root = tmp_path / "mini"
     write_corpus(root, seed=3, **SIZES)
@@ -123,8 +122,14 @@ def test_an_interrupted_writer_leaves_the_old_corpus_and_no_half_of_a_new_one(co
 def test_the_base_configuration_is_large_enough():
     conf = Path(__file__).parents[2] / "conf/base/parameters/demo.yml"
     demo = yaml.safe_load(conf.read_text())["demo"]
-    assert sum(demo["train_pairs"].values()) >= 1500
-    assert len({TASKS[name].meta_task for name in demo["train_pairs"]}) >= 3
+    assert sum(demo["train_pairs"].values()) >= 3000
+    assert set(demo["train_pairs"]) == set(TRAIN_TASKS)
+    assert set(demo["eval_queries"]) == set(TASKS)
+    assert min(demo["eval_queries"].values()) >= 100
+    assert 20 <= demo["eval_candidates"] <= 200
+    for tasks in (TRAIN_TASKS.values(), [t for t in TASKS.values() if t.unseen]):
+        assert {t.meta_task for t in tasks} == {"classification", "vqa", "retrieval", "visual_grounding"}
+    assert {t.unseen for t in TASKS.values()} == {"", "rendering", "question form", "combinations"}
 
 
 def test_relevance_by_hand():
@@ -134,18 +139,29 @@ def test_relevance_by_hand():
     assert relevance(Query(query.side, "image", (1, 2, 3)), Side("c", None, (1, 2, 3))) == 0.0
 
 
-def test_wrong_objects_never_answer_fully_and_right_ones_always_do():
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+@pytest.mark.parametrize("split", ["train", "novel"])
+def test_wrong_objects_never_answer_fully_and_right_ones_always_do(task, split):
     rng = np.random.default_rng(0)
-    for task in TASKS.values():
-        for _ in range(200):
-            query = make_query(task, rng, scenes.random_set(rng, int(rng.integers(2, 4)), "train"))
-            assert relevance(query, make_candidate(task, rng, wrong_objects(task, rng, query))) < 1
-            assert relevance(query, make_candidate(task, rng, query.want_objects)) == 1
+    if task.ask == "real" and split == "novel":
+        pytest.skip("real questions have no object classes")
+    for _ in range(100):
+        query = draw_query(task, rng, split)
+        assert relevance(query, make_candidate(task, rng, wrong_objects(task, rng, query))) < 1
+        assert relevance(query, make_candidate(task, rng, query.want_objects)) == 1
+        hard = hard_objects(task, rng, query)
+        if task.target in ("caption", "scene"):  # exactly one thing wrong
+            assert len(hard) == len(query.want_objects) == len(set(hard) & set(query.want_objects)) + 1
+        else:
+            assert len(hard) == 1
+            assert hard != query.want_objects
+        if split == "novel":
+            assert min(hard) >= 160
 
 
 def test_names_always_follow_a_space_and_articles_agree():
     rng = np.random.default_rng(0)
-    names = {c.name for c in object_classes()}
+    names = {word for c in object_classes() for word in c.words}
     for _ in range(300):
         objects = tuple(int(i) for i in rng.choice(160, size=int(rng.integers(1, 4)), replace=False))
         for text in (texts.caption(rng, objects), texts.label(rng, objects[0])):
@@ -154,16 +170,7 @@ def test_names_always_follow_a_space_and_articles_agree():
             for article, word in pairwise(words):
                 if word in names and article in ("a", "an"):
                     assert (article == "an") == (word[0] in "aeiou")
-            assert {w for w in words if w in names} <= {object_classes()[i].name for i in objects}
-
-
-def test_classes_are_distinct_and_look_alikes_share_a_subgroup():
-    classes = object_classes()
-    assert len({c.name for c in classes}) == len({c.hexcode for c in classes}) == 160
-    for index, others in subgroup_members().items():
-        assert index not in others
-        assert all(classes[o].subgroup == classes[index].subgroup for o in others)
-    assert object_classes(200)[:160] != ()
+            assert {w for w in words if w in names} <= {word for i in objects for word in object_classes()[i].words}
 
 
 def test_files_of_others_are_never_deleted(tmp_path):
@@ -207,3 +214,89 @@ def test_scenes_have_enough_candidates_and_data_sets_left_out_do_not_count(tmp_p
     write_corpus(tmp_path / "mini", seed=3, **sizes, eval_candidates=200)
     found = pl.read_parquet(tmp_path / "mini/eval/EmojiScenes_i2t/test-00000-of-00001.parquet")
     assert found["tgt_text"].list.len().to_list() == [200]
+
+
+def test_what_cannot_be_made_is_an_error_before_anything_is_written(tmp_path):
+    from unime_kedro.errors import ConfigurationError
+
+    for train, evaluation, message in (
+        ({"Nope": 1}, {}, r"demo\.train_pairs: Nope is unknown; expected only EmojiObjects"),
+        ({}, {"Nope": 1}, r"demo\.eval_queries: Nope is unknown"),
+        ({"EasyVQA": 99_999}, {}, r"demo\.train_pairs: EasyVQA = 99,999: expected at most 3,\d\d\d"),
+        ({}, {"EasyVQA": 99_999}, r"demo\.eval_queries: EasyVQA = 99,999: expected at most 2,\d\d\d"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            write_corpus(tmp_path / "mini", seed=1, train_pairs=train, eval_queries=evaluation, eval_candidates=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_order_of_the_parameters_changes_nothing_and_none_writes_nothing(tmp_path):
+    names = ["EmojiTwins", "EasyVQA", "EmojiObjects"]
+    digests = []
+    for i, order in enumerate((names, names[::-1])):
+        sizes = {"train_pairs": dict.fromkeys(order, 3), "eval_queries": dict.fromkeys(order, 2) | {"EmojiCrops": 0}}
+        digests.append(write_corpus(tmp_path / str(i), seed=1, **sizes, eval_candidates=3)["digest"])
+    assert digests[0] == digests[1]
+    assert sorted(f.name for f in (tmp_path / "0/eval").iterdir()) == [*sorted(names), "images"]
+
+
+def test_somebody_elses_partial_folder_is_not_deleted(tmp_path):
+    from unime_kedro.errors import DataError
+
+    own = tmp_path / "mini.partial/notes.txt"
+    own.parent.mkdir()
+    own.write_text("mine")
+    with pytest.raises(DataError, match=r"notes\.txt"):
+        write_corpus(tmp_path / "mini", seed=1, **SIZES)
+    assert own.read_text() == "mine"
+
+
+def test_crops_of_the_querys_own_picture_are_cut_out_of_it(tmp_path):
+    sizes = {"train_pairs": {}, "eval_queries": {"EmojiCrops": 20}, "eval_candidates": 10}
+    write_corpus(tmp_path / "mini", seed=3, **sizes)
+    cut_wrong = 0
+    for query, targets in (
+        pl.read_parquet(tmp_path / "mini/eval/EmojiCrops/*.parquet").select("qry_img_path", "tgt_img_path").rows()
+    ):
+        scene = np.asarray(Image.open(tmp_path / "mini/eval/images" / query))
+        cells = {scene[r : r + 56, c : c + 56].tobytes() for r in (0, 56) for c in (0, 56)}
+        exact = [np.asarray(Image.open(tmp_path / "mini/eval/images" / t)).tobytes() in cells for t in targets]
+        assert exact[0]
+        cut_wrong += any(exact[1:])
+    assert cut_wrong >= 15  # so that equal pixels alone do not give the answer
+
+
+def test_the_target_is_not_simply_what_is_most_like_the_other_candidates(tmp_path):
+    sizes = {"train_pairs": {}, "eval_queries": {"EmojiScenes_t2i": 100}, "eval_candidates": 20}
+    write_corpus(tmp_path / "mini", seed=3, **sizes)
+    contents, _ = _truth(tmp_path / "mini", "eval")
+    found = 0
+    for words, images in (
+        pl.read_parquet(tmp_path / "mini/eval/EmojiScenes_t2i/*.parquet").select("tgt_text", "tgt_img_path").rows()
+    ):
+        sets = [contents[pair][1] for pair in zip(words, images, strict=True)]
+        likeness = [sum(len(a & b) / len(a | b) for b in sets) for a in sets]
+        found += int(np.argmax(likeness)) == 0
+    assert found < 60  # 92 when all near misses are made from the target
+
+
+def test_out_of_distribution_sets_have_no_training_pairs(tmp_path):
+    from unime_kedro.errors import ConfigurationError
+
+    with pytest.raises(ConfigurationError, match=r"train_pairs: TwemojiCrops is out of distribution"):
+        write_corpus(tmp_path / "mini", seed=1, train_pairs={"TwemojiCrops": 1}, eval_queries={}, eval_candidates=2)
+
+
+def test_candidates_of_a_query_differ_and_many_are_shared_between_queries(tmp_path):
+    sizes = {"train_pairs": {}, "eval_queries": {"EmojiScenes_t2i": 30, "EasyVQA": 30}, "eval_candidates": 21}
+    write_corpus(tmp_path / "mini", seed=3, **sizes)
+    contents, _ = _truth(tmp_path / "mini", "eval")
+    scenes_set = pl.read_parquet(tmp_path / "mini/eval/EmojiScenes_t2i/*.parquet")
+    for texts_, images in scenes_set.select("tgt_text", "tgt_img_path").rows():
+        sets = {frozenset(contents[pair][1]) for pair in zip(texts_, images, strict=True)}
+        assert len(sets) == 21
+    # ten near misses of its own and the target are drawn, the other ten are another query's
+    assert scenes_set["tgt_img_path"].explode().n_unique() == 30 * 11
+    real = pl.read_parquet(tmp_path / "mini/eval/EasyVQA/*.parquet")
+    assert real["tgt_text"].list.n_unique().to_list() == [20] * 30
+    assert real["qry_img_path"].n_unique() == 30

@@ -15,9 +15,11 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from unime_kedro.errors import DataError
+from unime_kedro.errors import ConfigurationError, DataError
 from unime_kedro.mining.judging import judge_pairs, pairs_to_judge
+from unime_kedro.mining.lineage import table_digest
 from unime_kedro.mllm.judge import PrefixJudge
+from unime_kedro.mllm.judgements import Judgements, score
 
 N_QUERIES, N_CANDIDATES = 6, 8
 
@@ -128,6 +130,80 @@ def test_failed_pairs_are_kept_reported_and_tried_again(tables, adapter, picture
     repaired = judge_pairs(queries, items, pool, PrefixJudge(adapter, batch_size=4), tmp_path / "store", root)
     assert repaired.errors.is_empty()
     assert repaired.metrics["judged_now"] == 1
+
+
+class ToyJudge:
+    """Logits of known odds: a candidate named "9 to 1" is a Yes with odds of 9, whatever the query."""
+
+    def __init__(self):
+        self.judged = []
+
+    def judge(self, query, candidates):
+        self.judged += [(query.text, candidate.text) for candidate in candidates]
+        odds = np.array([[float(number) for number in c.text.split(" to ")] for c in candidates])
+        yes, no = np.log(odds).astype(np.float32).T
+        return Judgements(yes, no, [""] * len(candidates))
+
+    def expect(self, contents):
+        pass
+
+    def identity(self):
+        return {"model": "toy"}
+
+
+@pytest.fixture
+def toy_tables():
+    texts = ["query", "9 to 1", "1 to 9", "1 to 1", "16 to 1"]
+    items = {"item_id": range(5), "text": texts, "image": [""] * 5, "content_key": [f"{i:032x}" for i in range(5)]}
+    queries = pl.DataFrame({"query_id": [0], "item_id": [0], "positive_item_id": [1]})
+    pool = {"query_id": [0, 0, 0], "rank": [0, 1, 2], "item_id": [2, 3, 4]}
+    return queries, pl.DataFrame(items), pl.DataFrame(pool, schema_overrides={"rank": pl.Int32})
+
+
+def test_another_temperature_changes_scores_by_hand_and_leaves_the_store_alone(toy_tables, tmp_path):
+    def files():
+        return {file.relative_to(tmp_path): file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+
+    first = judge_pairs(*toy_tables, ToyJudge(), tmp_path, tmp_path)
+    before, judge = files(), ToyJudge()
+    second = judge_pairs(*toy_tables, judge, tmp_path, tmp_path, temperature=2.0)
+    assert judge.judged == []
+    assert (first.metrics["judged_now"], second.metrics["judged_now"]) == (4, 0)
+    assert (first.metrics["temperature"], second.metrics["temperature"]) == (1.0, 2.0)
+    assert files() == before
+    columns = ["query_id", "item_id", "is_positive", "yes_logit", "no_logit", "temperature", "score"]
+    assert first.scores.columns == second.scores.columns == columns
+    assert second.scores["item_id"].to_list() == [1, 2, 3, 4]
+    # odds 9, 1/9, 1, 16; their square roots 3, 1/3, 1, 4
+    np.testing.assert_allclose(first.scores["score"].to_numpy(), [9 / 10, 1 / 10, 1 / 2, 16 / 17], atol=1e-6)
+    np.testing.assert_allclose(second.scores["score"].to_numpy(), [3 / 4, 1 / 4, 1 / 2, 4 / 5], atol=1e-6)
+    assert second.scores["temperature"].to_list() == [2.0] * 4
+    assert second.scores.schema["temperature"] == second.scores.schema["score"] == pl.Float32
+    assert_frame_equal(first.scores.drop("temperature", "score"), second.scores.drop("temperature", "score"))
+    assert table_digest(first.scores) != table_digest(second.scores)
+    # .1 to .94 before, .25 to .8 after: the share is of the scores as they are given out
+    assert first.metrics["score_share_between_05_95"] == second.metrics["score_share_between_05_95"] == 1.0
+    sharp = judge_pairs(*toy_tables, ToyJudge(), tmp_path, tmp_path, temperature=0.5)
+    assert sharp.metrics["score_share_between_05_95"] == 1 / 4  # odds 81, 1/81, 1, 256
+    off = judge_pairs(*toy_tables, ToyJudge(), tmp_path, tmp_path, temperature=1.0)
+    assert off.scores.equals(first.scores)
+
+
+def test_the_table_says_the_temperature_that_was_used(toy_tables, tmp_path):
+    """1.3 is not a float32; what the table holds must give its scores exactly, not almost."""
+    result = judge_pairs(*toy_tables, ToyJudge(), tmp_path, tmp_path, temperature=1.3)
+    yes, no, temperature = (result.scores[name].to_numpy() for name in ("yes_logit", "no_logit", "temperature"))
+    assert temperature.tolist() == [np.float32(1.3)] * 4
+    np.testing.assert_array_equal(result.scores["score"].to_numpy(), score(yes, no, float(temperature[0])))
+    assert result.metrics["temperature"] == float(np.float32(1.3))
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, 1e-60, 1e60, float("nan"), float("inf")])
+def test_a_useless_temperature_is_refused_before_anything_is_judged(toy_tables, tmp_path, temperature):
+    judge = ToyJudge()
+    with pytest.raises(ConfigurationError, match=r"judge\.temperature"):
+        judge_pairs(*toy_tables, judge, tmp_path, tmp_path, temperature=temperature)
+    assert judge.judged == []
 
 
 SCRIPT = """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from unime_kedro.errors import ModelError
@@ -193,6 +195,31 @@ def test_score_is_safe_at_any_size_of_logit():
     yes = np.array([0.0, 1.0, 500.0, -500.0, 1e30], dtype=np.float32)
     no = np.array([0.0, -1.0, -500.0, 500.0, -1e30], dtype=np.float32)
     np.testing.assert_allclose(score(yes, no), [0.5, 1 / (1 + np.exp(-2.0)), 1.0, 0.0, 1.0], atol=1e-7)
+    for temperature in (1e-38, 1e38):
+        assert np.isfinite(score(yes, no, temperature)).all()
+
+
+def test_score_at_a_temperature_by_hand():
+    yes, no = np.log([9.0, 1.0, 3.0, 2.0]), np.log([1.0, 9.0, 3.0, 1.0])
+    np.testing.assert_allclose(score(yes, no), [9 / 10, 1 / 10, 1 / 2, 2 / 3], atol=1e-7)
+    # at T = 2 odds become their square roots, 9 -> 3 and 2 -> 1.41421; at T = 1/2 their squares, 9 -> 81 and 2 -> 4
+    np.testing.assert_allclose(score(yes, no, 2.0), [3 / 4, 1 / 4, 1 / 2, 0.5857864], atol=1e-7)
+    np.testing.assert_allclose(score(yes, no, 0.5), [81 / 82, 1 / 82, 1 / 2, 4 / 5], atol=1e-7)
+    assert score(yes, no, 2.0).dtype == np.float32
+    np.testing.assert_array_equal(score(yes, no, 1.0), score(yes, no))
+
+
+LOGITS = st.lists(st.tuples(*[st.floats(-60, 60, width=32)] * 2), min_size=2, max_size=20)
+
+
+@settings(deadline=None)
+@given(LOGITS, st.floats(0.05, 20))
+def test_a_temperature_never_turns_the_order_of_two_scores_round(logits, temperature):
+    yes, no = np.array(logits, dtype=np.float32).T
+    order = np.argsort(yes.astype(np.float64) - no.astype(np.float64), kind="stable")
+    scores = score(yes, no, temperature)
+    assert (np.diff(scores[order]) >= 0).all()  # where sigmoid rounds to 0 or 1 scores may be equal, never reversed
+    assert ((scores > 0.5) <= (score(yes, no) >= 0.5)).all()
 
 
 def test_running_out_of_memory_halves_the_batch_for_good(adapter, pictures, monkeypatch):

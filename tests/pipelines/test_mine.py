@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 KEDRO = str(Path(sys.executable).with_name("kedro"))
@@ -24,7 +25,7 @@ SCHEMAS = {
     "02_intermediate/queries": "query_id dataset meta_task item_id positive_item_id",
     "02_intermediate/rejects": "dataset file row reason",
     "03_primary/pool": "query_id rank item_id similarity",
-    "03_primary/judge_scores": "query_id item_id is_positive yes_logit no_logit score",
+    "03_primary/judge_scores": "query_id item_id is_positive yes_logit no_logit temperature score",
     "05_model_input/negatives": "query_id slot item_id score origin",
 }
 
@@ -109,7 +110,8 @@ def test_scores_follow_from_the_logits_and_cover_pool_and_positive(tables):
     pairs = {(q, c) for q, _, c, _ in tables["pool"].iter_rows()}
     pairs |= {(q, p) for q, _, _, _, p in tables["queries"].iter_rows()}
     assert {(q, c) for q, c, *_ in tables["judge_scores"].iter_rows()} == pairs
-    for _, _, _, yes, no, score in tables["judge_scores"].iter_rows():
+    for _, _, _, yes, no, temperature, score in tables["judge_scores"].iter_rows():
+        yes, no = yes / temperature, no / temperature
         assert math.isclose(score, math.exp(yes) / (math.exp(yes) + math.exp(no)), abs_tol=1e-5)
 
 
@@ -122,7 +124,7 @@ def slow_selection(pool, scores, positive_score):
 
 
 def test_negatives_are_those_of_a_slow_loop_over_the_papers_rules(tables):
-    scores = {(q, c): s for q, c, _, _, _, s in tables["judge_scores"].iter_rows()}
+    scores = {(q, c): s for q, c, *_, s in tables["judge_scores"].iter_rows()}
     found = {q: rows.rows() for (q,), rows in tables["negatives"].group_by("query_id", maintain_order=True)}
     outcomes = set()
     for query_id, _, _, _, positive in tables["queries"].iter_rows():
@@ -143,7 +145,7 @@ def test_negatives_are_those_of_a_slow_loop_over_the_papers_rules(tables):
 def test_mined_json_is_the_same_negatives_in_the_releases_format(mined, tables):
     rows = json.loads((mined[0] / "data/05_model_input/mined.json").read_text())
     items = {i: [text, image] for i, text, image, *_ in tables["items"].iter_rows()}
-    scores = {(q, c): s for q, c, _, _, _, s in tables["judge_scores"].iter_rows()}
+    scores = {(q, c): s for q, c, *_, s in tables["judge_scores"].iter_rows()}
     assert len(rows) == tables["queries"].height
     for row, (query_id, _, _, item, positive) in zip(rows, tables["queries"].sort("query_id").rows(), strict=True):
         negatives = tables["negatives"].filter(pl.col("query_id") == query_id)
@@ -169,6 +171,28 @@ def test_the_terminal_says_what_was_mined_and_where_to_look(mined, tables):
     assert (folder / "data/08_reporting/gallery.html").stat().st_size > 10_000
 
 
+def test_the_terminal_says_how_good_the_mining_was(mined):
+    folder, done = mined
+    text = " ".join((done.stdout + done.stderr).split())
+    truth = metrics(folder, "truth")
+    assert f"judge AUC {truth['judge_auc']:.3f}" in text
+    assert f"true false negatives: {truth['false_negatives_in_pool_share']:.2%} of the pool, " in text
+    assert f"{truth['false_negatives_chosen_share']:.2%} of the chosen" in text
+    assert f"{truth['hardness_pool']:.3f} in the pool, {truth['hardness_chosen']:.3f} of the chosen" in text
+    assert "are tiny, trained on synthetic drawings" in text
+    assert "WARNING" not in done.stdout
+
+
+def test_true_relevance_of_every_judged_pair_is_saved(mined, tables):
+    relevance = pl.read_parquet(mined[0] / "data/03_primary/pool_relevance.parquet")
+    assert set(relevance.select("query_id", "item_id").rows()) == {(q, c) for q, c, *_ in tables["judge_scores"].rows()}
+    assert relevance["relevance"].is_between(0, 1).all()
+    positives = tables["queries"].select("query_id", item_id="positive_item_id")
+    assert (relevance.join(positives, on=["query_id", "item_id"])["relevance"] == 1).all()
+    share = (relevance.join(tables["pool"], on=["query_id", "item_id"])["relevance"] == 1).mean()
+    assert share == pytest.approx(metrics(mined[0], "truth")["false_negatives_in_pool_share"])
+
+
 def test_the_gallery_opens_offline_and_shows_pictures(mined):
     page = (mined[0] / "data/08_reporting/gallery.html").read_text()
     assert "data:image/png;base64," in page
@@ -176,7 +200,7 @@ def test_the_gallery_opens_offline_and_shows_pictures(mined):
     assert "tiny" in page
 
 
-def test_mlflow_has_the_run_with_its_parameters_metrics_tags_and_artifacts(mined):
+def test_mlflow_has_the_run_with_its_parameters_metrics_tags_and_artifacts(mined, tables):
     folder = mined[0]
     with sqlite3.connect(folder / "mlflow.db") as db:
         [(run, status)] = db.execute("select run_uuid, status from runs").fetchall()
@@ -192,9 +216,12 @@ def test_mlflow_has_the_run_with_its_parameters_metrics_tags_and_artifacts(mined
     truth = metrics(folder, "truth")
     assert 0.5 < truth["judge_auc"] <= 1
     assert truth["truth_missing_pairs"] == 0
-    for key in ("judge_auc", "filter_precision", "filter_recall"):
-        assert logged[f"truth/{key}"] == pytest.approx(truth[key])
+    assert {"false_negatives_chosen", "hardness_chosen", "filter_recall/retrieval"} <= set(truth)
+    for key, value in truth.items():
+        assert logged[f"truth/{key}"] == pytest.approx(value)
     assert logged["judge/prefix_reuse_share"] > 0.3
+    [temperature] = tables["judge_scores"]["temperature"].unique()
+    assert logged["judge/temperature"] == temperature
     digest = hashlib.sha256((folder / "data/05_model_input/negatives.parquet").read_bytes()).hexdigest()
     assert tags["output.negatives.sha256"] == digest
     assert {"config.hash", "mlflow.source.git.commit", "git.dirty"} <= set(tags)
@@ -222,7 +249,7 @@ def test_changing_beta_judges_nothing_and_changes_the_negatives(mined, tables):
     done = kedro(folder, "--pipeline=select", "--params=select.filter.margin=0.3", UNIME_TRACKING="off")
     assert done.returncode == 0, done.stderr
     selection = pl.read_parquet(folder / "data/05_model_input/selection.parquet")
-    positive = {q: s for q, _, is_positive, _, _, s in tables["judge_scores"].iter_rows() if is_positive}
+    positive = {q: s for q, _, is_positive, *_, s in tables["judge_scores"].iter_rows() if is_positive}
     for query_id, threshold in selection.select("query_id", "threshold").iter_rows():
         assert threshold == pytest.approx(positive[query_id] - 0.3, abs=1e-6)
     kedro(folder, "--pipeline=select", UNIME_TRACKING="off")
@@ -245,7 +272,7 @@ def test_too_many_bad_rows_stop_the_run_and_write_nothing(mined, tmp_path):
     shutil.copytree(source, tmp_path / "train")
     for file in list((tmp_path / "train/images/EmojiObjects/Train").glob("*.png"))[:5]:
         file.write_bytes(b"not a picture")
-    own = f"--params=ingest.root={tmp_path}/train,ingest.image_root={tmp_path}/train"
+    own = f"--params=ingest.root={tmp_path}/train"
     done = kedro(tmp_path, "--pipelines=demo,ingest", own, UNIME_TRACKING="off")
     text = done.stdout + done.stderr
     assert done.returncode == 1, text
@@ -305,5 +332,7 @@ def test_two_first_runs_at_once_write_one_whole_corpus(tmp_path):
     ]
     outputs = [run.communicate()[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], outputs
-    assert all("100 pairs read" in text for text in outputs)
-    assert pl.read_parquet(tmp_path / "data/02_intermediate/queries.parquet").height == 100
+    smoke = yaml.safe_load((ROOT / "conf/smoke/parameters.yml").read_text())
+    total = sum(smoke["demo"]["train_pairs"].values())
+    assert all(f"{total} pairs read" in text for text in outputs), outputs
+    assert pl.read_parquet(tmp_path / "data/02_intermediate/queries.parquet").height == total

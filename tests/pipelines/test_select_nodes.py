@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from unime_kedro.mining.lineage import corpus_digest, table_digest
 from unime_kedro.parameters import DemoParameters, FilterParameters, SelectParameters
-from unime_kedro.pipelines.select.nodes import select
+from unime_kedro.pipelines.select.nodes import measure, select
 from unime_kedro.pipelines.select.pipeline import create_pipeline
 
 
@@ -53,10 +54,8 @@ def test_a_negative_number_of_pairs_is_refused() -> None:
     sizes = {"train_pairs": {"EmojiObjects": -1}, "eval_queries": {"EmojiCrops": -2}}
     with pytest.raises(ValidationError) as caught:
         DemoParameters(root="x", seed=1, eval_candidates=2, **sizes)
-    assert [error["loc"] for error in caught.value.errors()] == [
-        ("train_pairs", "EmojiObjects"),
-        ("eval_queries", "EmojiCrops"),
-    ]
+    places = [error["loc"] for error in caught.value.errors()]
+    assert {("train_pairs", "EmojiObjects"), ("eval_queries", "EmojiCrops")} <= set(places)
 
 
 def test_parameters_stay_light() -> None:
@@ -68,6 +67,67 @@ def test_parameters_stay_light() -> None:
 def test_skipped_is_saved_before_selection_which_is_checked_against_it() -> None:
     (node,) = [node for node in create_pipeline().nodes if "negatives" in node.outputs]
     assert node.outputs[:3] == ["skipped", "selection", "negatives"]
+
+
+def test_nothing_that_mines_reads_the_truth() -> None:
+    """Pool, scores and negatives are made from nodes that see neither the truth nor the relevance made from it."""
+    from unime_kedro.pipeline_registry import register_pipelines
+
+    mine = register_pipelines()["mine"]
+    mining = mine.to_outputs("pool", "judge_scores", "selection", "negatives", "mined")
+    read = {name for node in mining.nodes for name in node.inputs}
+    assert {"pool", "judge_scores", "negatives"} <= read  # it is the mining that is looked at
+    assert not {name for name in read if "truth" in name or "relevance" in name}
+    of_truth = {node.name.split("(")[0].split("__")[0] for node in mine.nodes if "corpus_truth" in node.inputs}
+    of_relevance = {node.name.split("(")[0].split("__")[0] for node in mine.nodes if "pool_relevance" in node.inputs}
+    assert (of_truth, of_relevance) == ({"measure"}, {"show"})
+
+
+def _truth_tables() -> dict[str, pl.DataFrame]:
+    """One query that asks for object 1 in words, and three candidates: that, another, and one the truth lacks."""
+    texts = ["find one", "one", "two", "three"]
+    return {
+        "queries": pl.DataFrame({"query_id": [0], "meta_task": ["retrieval"], "item_id": [0]}),
+        "items": pl.DataFrame({"item_id": range(4), "text": texts, "image": [""] * 4}),
+        "pool": pl.DataFrame({"query_id": [0, 0], "item_id": [2, 3]}),
+        "judge_scores": pl.DataFrame(
+            {"query_id": [0] * 3, "item_id": [1, 2, 3], "is_positive": [True, False, False], "score": [0.9, 0.1, 0.2]}
+        ),
+        "negatives": pl.DataFrame({"query_id": [0], "item_id": [2], "origin": ["sampled"]}),
+        "selection": pl.DataFrame({"query_id": [0], "threshold": [0.89], "kept": [2]}),
+    }
+
+
+def test_relevance_of_every_pool_pair_and_positive_is_made_for_the_catalog() -> None:
+    objects = {"objects": [[1], [2]]}
+    truth = {
+        "contents": pl.DataFrame({"text": ["one", "two"], "image": ["", ""], "modality_out": ["text"] * 2, **objects}),
+        "wants": pl.DataFrame({"text": ["find one"], "image": [""], "want_modality": ["text"], "want_objects": [[1]]}),
+    }
+    relevance, metrics = measure(**_truth_tables(), corpus_truth=truth)
+    assert relevance.rows() == [(0, 1, 1.0), (0, 2, 0.0), (0, 3, None)]
+    assert relevance.schema == {"query_id": pl.Int64, "item_id": pl.Int64, "relevance": pl.Float32}
+    assert (metrics["truth_pairs"], metrics["truth_missing_pairs"]) == (2, 1)
+
+
+@pytest.mark.parametrize("truth", ["none", "of another corpus"])
+def test_without_a_truth_the_table_is_there_and_empty(truth: str) -> None:
+    other = {
+        "contents": pl.DataFrame({"text": ["x"], "image": [""], "modality_out": ["text"], "objects": [[1]]}),
+        "wants": pl.DataFrame({"text": ["y"], "image": [""], "want_modality": ["text"], "want_objects": [[1]]}),
+    }
+    relevance, metrics = measure(**_truth_tables(), corpus_truth={} if truth == "none" else other)
+    assert relevance.is_empty()
+    assert relevance.columns == ["query_id", "item_id", "relevance"]
+    assert metrics == {}
+
+
+def test_relevance_is_kept_below_the_data_root() -> None:
+    import yaml
+
+    entry = yaml.safe_load((Path(__file__).parents[2] / "conf/base/catalog/select.yml").read_text())["pool_relevance"]
+    assert entry["type"] == "unime_kedro.io.ParquetTable"
+    assert entry["filepath"] == "${globals:data_root}/03_primary/pool_relevance.parquet"
 
 
 def _run(fallbacks: int, **rule: Any) -> tuple[pl.DataFrame, ...]:

@@ -29,7 +29,7 @@ REFERENCES = {
     "negatives": ("items", "queries", "selection"),
 }
 ERRORS_SCHEMA = {"query_id": pl.Int64, "item_id": pl.Int64, "is_positive": pl.Boolean, "error": pl.String}
-#: yes_logit - no_logit of a score: .9 = 9/(1+9), .75 = 3/(1+3)
+#: (yes_logit - no_logit) / temperature of a score: .9 = 9/(1+9), .75 = 3/(1+3)
 LOGITS = {0.9: math.log(9), 0.75: math.log(3), 0.5: 0.0, 0.25: -math.log(3)}
 
 
@@ -69,11 +69,12 @@ def good_tables() -> dict[str, pl.DataFrame]:
             "query_id": [0] * 4 + [1] * 4 + [2] * 4,
             "item_id": [3, 6, 7, 4, 4, 3, 6, 7, 5, 7, 6, 3],
             "is_positive": [True, False, False, False] * 3,
-            "yes_logit": [LOGITS[score] - 1 for score in scores],
+            "yes_logit": [2 * LOGITS[score] - 1 for score in scores],
             "no_logit": [-1.0] * 12,
+            "temperature": [2.0] * 12,
             "score": scores,
         },
-        schema_overrides=dict.fromkeys(("yes_logit", "no_logit", "score"), pl.Float32),
+        schema_overrides=dict.fromkeys(("yes_logit", "no_logit", "temperature", "score"), pl.Float32),
     )
     selection = pl.DataFrame(
         {

@@ -110,13 +110,53 @@ CASES = [
     Case("judge_scores", "score_is_a_probability score_fits_logits", _at(1, score=1.5), 1, "item_id=6 score=1.5"),
     Case("judge_scores", "score_is_a_probability score_fits_logits", _at(1, score=-0.5), 1, "item_id=6 score=-0.5"),
     Case("judge_scores", "score_fits_logits", _at(1, score=0.50002), 1, "score=0.50002 score_expected=0.5"),
-    Case("judge_scores", "score_fits_logits", _at(5, yes_logit=0.0), 1, "score=0.75 score_expected=0.731059"),
+    Case("judge_scores", "score_fits_logits", _at(5, yes_logit=1.0), 1, "score=0.75 score_expected=0.731059"),
     Case(
         "judge_scores",
         "score_fits_logits",
         _at(1, yes_logit=float("inf"), no_logit=float("inf")),
         1,
         "query_id=0 item_id=6 score_error=inf score=0.5",
+    ),
+    # the whole column lies, or one row of it; row 1 has score .5, which fits any temperature, row 5 has .75
+    Case(
+        "judge_scores",
+        "score_fits_logits",
+        lambda t: t.with_columns(temperature=pl.lit(1.0, dtype=pl.Float32)),
+        10,
+        "score=0.9 score_expected=0.987805 temperature=1.0",
+    ),
+    Case(
+        "judge_scores",
+        "temperature_is_constant",
+        _at(1, temperature=3.0),
+        1,
+        "item_id=6 temperature=3.0 temperature_expected=2.0",
+    ),
+    Case(
+        "judge_scores",
+        "temperature_is_constant score_fits_logits",
+        _at(5, temperature=1.0),
+        1,
+        "item_id=3 temperature=1.0 temperature_expected=2.0",
+    ),
+    # the odd row is the first one: it is the one that is reported, not the others
+    Case(
+        "judge_scores",
+        "temperature_is_constant score_fits_logits",
+        _at(0, temperature=1.0),
+        1,
+        "item_id=3 temperature=1.0 temperature_expected=2.0",
+    ),
+    *(
+        Case(
+            "judge_scores",
+            "temperature_is_positive",
+            lambda t, wrong=wrong: t.with_columns(temperature=pl.lit(wrong, dtype=pl.Float32)),
+            12,
+            f"temperature_positive=False temperature={wrong}",
+        )
+        for wrong in (0.0, -2.0, float("inf"))
     ),
     Case("judge_scores", "pairs_are_unique every_pair_is_judged", _at(2, item_id=6), 2, "item_id=6 occurrences=2"),
     Case(
@@ -237,7 +277,7 @@ def _null_cases() -> list[Case]:
 def _nan_cases() -> list[Case]:
     nan = float("nan")
     places = [("pool", "similarity", 8), ("selection", "positive_score", 1), ("negatives", "score", 1)]
-    places += [("judge_scores", column, 2) for column in ("yes_logit", "no_logit", "score")]
+    places += [("judge_scores", column, 2) for column in ("yes_logit", "no_logit", "temperature", "score")]
     return [Case(suite, f"{column}_is_present", _at(row, **{column: nan}), 1, "null") for suite, column, row in places]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from unime_kedro.tracking.plots import FIGURES, judge_score_figure, negatives_figure, pool_figure
+from unime_kedro.tracking.plots import FIGURES, figure_of, judge_score_figure, negatives_figure, pool_figure
 
 
 def stairs(axes) -> dict[str, np.ndarray]:
@@ -17,15 +17,14 @@ def stairs(axes) -> dict[str, np.ndarray]:
 def scores() -> pl.DataFrame:
     """Two queries: one positive each, three pool members in all, one of them failed."""
     rows = [
-        (0, 10, True, 2.0, 0.0, 0.88),
-        (0, 11, False, 0.0, 0.0, 0.50),
-        (0, 12, False, None, None, None),
-        (1, 13, True, 0.0, 0.0, 0.50),
-        (1, 14, False, 2.0, 0.0, 0.88),
+        (0, 10, True, 2.0, 0.0, 1.0, 0.88),
+        (0, 11, False, 0.0, 0.0, 1.0, 0.50),
+        (0, 12, False, None, None, None, None),
+        (1, 13, True, 0.0, 0.0, 1.0, 0.50),
+        (1, 14, False, 2.0, 0.0, 1.0, 0.88),
     ]
-    return pl.DataFrame(
-        rows, schema=["query_id", "item_id", "is_positive", "yes_logit", "no_logit", "score"], orient="row"
-    )
+    columns = ["query_id", "item_id", "is_positive", "yes_logit", "no_logit", "temperature", "score"]
+    return pl.DataFrame(rows, schema=columns, orient="row")
 
 
 def test_judge_panels() -> None:
@@ -74,6 +73,36 @@ def test_negatives_panels_leave_fallbacks_out() -> None:
         "duplicate (1)": 15,
     }
     np.testing.assert_allclose(by_slot.lines[0].get_xydata(), [[0, 0.1], [1, 0.3]])
+
+
+def test_a_history_has_a_panel_for_each_metric_over_its_steps() -> None:
+    draw = figure_of("pretrain_judge_history")
+    assert draw is not None
+    rows = [{"step": step, "loss": 10 - step, "b": step * 2, "c": 0, "d": 1} for step in (2, 0, 1)]
+    figure = draw([*rows, {"step": 9, "a": 5.0}])
+    assert figure.get_suptitle() == "pretrain_judge: 9 steps"
+    assert [axes.get_title() for axes in figure.axes] == ["a", "b", "c", "d", "loss"]
+    curves = {axes.get_title(): axes.lines[0].get_xydata().tolist() for axes in figure.axes}
+    assert curves["loss"] == [[0, 10], [1, 9], [2, 8]]
+    assert curves["b"] == [[0, 0], [1, 2], [2, 4]]
+    assert curves["a"] == [[9, 5]]
+    assert {axes.get_xlabel() for axes in figure.axes} == {"step"}
+    boxes = [axes.get_position() for axes in figure.axes]  # three side by side, two below them, none over another
+    assert len({round(box.y0, 3) for box in boxes}) == 2
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_a_history_without_rows_is_drawn_as_such() -> None:
+    draw = figure_of("x_history")
+    assert draw is not None
+    figure = draw([])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["no rows"]
+    figure.canvas.draw()
+
+
+def test_only_tables_that_are_known_are_drawn() -> None:
+    assert figure_of("pool") is pool_figure
+    assert figure_of("items") is None
 
 
 @pytest.mark.parametrize("dataset", FIGURES)

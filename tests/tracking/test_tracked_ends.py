@@ -11,17 +11,30 @@ def test_error_of_ours_is_short_on_screen_whole_in_the_log_and_failed_in_mlflow(
     done = project.kedro("run", "--pipeline=refuse")
     assert done.returncode == 1
     message = "items.parquet, row 3: no text and no image; remove the row"
-    assert f"Error: {message}\n(traceback: data/08_reporting/last_error.log)" in done.stderr
+    assert done.stderr.endswith(f"Error: {message}\n")  # no hint at a traceback, none at resuming
     assert "Traceback" not in done.stderr
+    assert "resume" not in done.stderr
+    assert "WARNING" not in done.stderr
     assert done.stderr.count(message) == 1  # Kedro's own log line of it is left out
     log = (project.root / "data/08_reporting/last_error.log").read_text()
     assert "kedro run --pipeline=refuse" in log
     assert 'raise DataError("items.parquet' in log
+    assert "You can resume the pipeline run" in log
+    assert '--from-nodes "refuse"' in log
     (run,) = project.runs()
     assert run.info.status == "FAILED"
     assert run.data.tags["error"] == f"DataError: {message}"
     assert run.data.metrics["first/queries"] == 3  # what was finished before stays
     assert "output.doubled.sha256" in run.data.tags
+
+
+def test_error_that_is_no_message_is_shown_whole_with_kedros_hint(project: Project) -> None:
+    done = project.kedro("run", "--pipeline=crash", UNIME_TRACKING="off")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+    assert '--from-nodes "crash"' in done.stderr
+    assert not (project.root / "data/08_reporting/last_error.log").exists()
 
 
 def test_died_living_and_terminated_runs(project: Project) -> None:

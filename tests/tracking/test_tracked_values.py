@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from unime_kedro.tracking.metrics import clean_key, flat_parameters, metric_values, text_values
+from unime_kedro.tracking.metrics import clean_key, flat_parameters, history_points, metric_values, text_values
 
 
 class Filter(BaseModel):
@@ -60,6 +60,26 @@ def test_metrics_get_their_stage_and_only_numbers_are_taken() -> None:
     assert metric_values("truth_metrics", [1, 2]) == {}
     assert text_values("truth_metrics", data) == {"truth.why": "text"}
     assert text_values("truth_metrics", [1, 2]) == {}
+
+
+def test_a_history_is_numbers_by_name_and_step_whatever_the_order() -> None:
+    rows = [
+        {"step": 20, "loss": 0.5, "by": {"vqa": 0.25}, "note": "text", "ok": True, "none": None},
+        {"step": 10, "loss": 2, "a/b": 1.5},
+        {"step": 20, "loss": 0.75},  # told again: the last counts
+        {"loss": 9.0},
+        {"step": 1.5, "loss": 9.0},
+        {"step": True, "loss": 9.0},
+        "no row",
+    ]
+    assert history_points("train_history", rows) == [
+        ("train/a/b", 10, 1.5),
+        ("train/by/vqa", 20, 0.25),
+        ("train/loss", 10, 2.0),
+        ("train/loss", 20, 0.75),
+    ]
+    assert history_points("train_history", {"step": 1, "loss": 2.0}) == []
+    assert history_points("train_history", []) == []
 
 
 @given(st.text(max_size=300))

@@ -37,7 +37,7 @@ def roc_auc(scores: ArrayLike, labels: ArrayLike) -> float:
     Raises:
         ValueError: If the lengths differ or a score is NaN.
     """
-    values, positive = _paired(scores, labels)
+    values, positive = paired(scores, labels)
     n_positive = int(positive.sum())
     n_negative = positive.size - n_positive
     if n_positive == 0 or n_negative == 0:
@@ -138,23 +138,43 @@ def expected_calibration_error(scores: ArrayLike, labels: ArrayLike, bins: int =
     Raises:
         ValueError: If the lengths differ, a score is NaN or outside [0, 1], or ``bins`` is below 1.
     """
-    values, positive = _paired(scores, labels)
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, is {bins}")
+    values, positive = paired(scores, labels)
+    bin_of = probability_bins(values, bins)
     if values.size == 0:
         return float("nan")
-    if values.min() < 0 or values.max() > 1:
-        raise ValueError(f"scores must lie in [0, 1], they reach from {values.min()} to {values.max()}")
-    bin_of = np.minimum((values * bins).astype(np.int64), bins - 1)
     gap = np.bincount(bin_of, weights=values, minlength=bins) - np.bincount(bin_of, weights=positive, minlength=bins)
     return float(np.abs(gap).sum() / values.size)
 
 
-def _paired(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return both as flat arrays of one length."""
-    values, truth = _numbers(scores, "scores"), np.asarray(labels, dtype=bool)
+def probability_bins(values: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+    """Return the number of the bin, from 0, that each probability falls into.
+
+    Args:
+        values: (n,) probabilities.
+        bins: How many intervals of equal width [0, 1] is cut into, each including its lower end, the last one both.
+
+    Returns:
+        (n,) int64.
+
+    Raises:
+        ValueError: If a value is outside [0, 1] or ``bins`` is below 1.
+    """
+    if bins < 1:
+        raise ValueError(f"bins must be at least 1, is {bins}")
+    if values.size and (values.min() < 0 or values.max() > 1):
+        raise ValueError(f"scores must lie in [0, 1], they reach from {values.min()} to {values.max()}")
+    return np.minimum((values * bins).astype(np.int64), bins - 1)
+
+
+def paired(scores: ArrayLike, labels: ArrayLike, name: str = "scores") -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return scores and labels as flat arrays of one length.
+
+    Raises:
+        ValueError: If the lengths differ or a score is NaN; the message calls the scores ``name``.
+    """
+    values, truth = _numbers(scores, name), np.asarray(labels, dtype=bool)
     if values.shape != truth.shape:
-        raise ValueError(f"scores have shape {values.shape}, labels {truth.shape}")
+        raise ValueError(f"{name} have shape {values.shape}, labels {truth.shape}")
     return values, truth
 
 

@@ -13,6 +13,8 @@ negative*; everything below 1 is a true negative, the harder the closer to 1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -159,9 +161,15 @@ def measure_mining(
     filter_precision                        of the dropped pool members, the share that is true
     filter_recall                           of the true, judged pool members, the share that is dropped
     false_negatives_kept_share              of the pool members kept by the filter, the share that is true
-    false_negatives_chosen_share            of the negatives with origin ``sampled``, the share that is true
+    false_negatives_chosen                  true negatives with origin ``sampled``, their number; ``..._share``: of all
+                                            with that origin
     hardness_pool, hardness_chosen          mean relevance of the true negatives (relevance < 1) in the pool, and of
                                             those with origin ``sampled``
+    filter_precision/<meta_task>,           as above, within the queries of one meta-task
+    filter_recall/<meta_task>,
+    false_negatives_in_pool_share/<...>,
+    false_negatives_kept_share/<...>,
+    false_negatives_chosen_share/<...>
     ======================================  =========================================================================
 
     Args:
@@ -176,12 +184,14 @@ def measure_mining(
         Metric -> value. A metric that is undefined (an AUC of one class, a share of nothing) is left out.
     """
     truth = truth_pairs.select(*_PAIR, "relevance").drop_nulls("relevance").unique()
+    tasks = queries.select("query_id", "meta_task")
     scores = judge_scores.with_columns(pl.col("score").fill_nan(None))
     members = (
         pool.select(_PAIR)
         .join(scores.filter(~pl.col("is_positive")).select(*_PAIR, "score"), on=_PAIR, how="left")
         .join(selection.select("query_id", "threshold", "kept"), on="query_id", how="left")
         .join(truth, on=_PAIR)
+        .join(tasks, on="query_id", how="left")
         .sort(_PAIR)  # floating-point sums in one order, whatever the order of the inputs
         .with_columns(
             true=pl.col("relevance") == 1, dropped=(pl.col("score") > pl.col("threshold")).fill_null(value=False)
@@ -191,23 +201,36 @@ def measure_mining(
         scores.drop_nulls("score")
         .select(*_PAIR, "score", "is_positive")
         .join(truth, on=_PAIR)
-        .join(queries.select("query_id", "meta_task"), on="query_id")
+        .join(tasks, on="query_id")
         .sort(_PAIR)
         .with_columns(true=pl.col("relevance") == 1)
+    )
+    chosen = (
+        negatives.filter(pl.col("origin") == "sampled")
+        .join(truth, on=_PAIR)
+        .join(tasks, on="query_id", how="left")
+        .sort(_PAIR)
     )
     seen = distinct_pairs(judge_scores, pool)
     known = seen.join(truth, on=_PAIR, how="semi").height
     metrics: dict[str, float] = {"truth_pairs": known, "truth_missing_pairs": seen.height - known}
-    metrics |= _judge_metrics(judged) | _filter_metrics(members) | _chosen_metrics(negatives, truth)
+    metrics |= _judge_metrics(judged) | _filter_metrics(members) | _chosen_metrics(chosen)
+    metrics |= _by_task(members, _filter_shares) | _by_task(chosen, _chosen_share)
     return {name: value for name, value in metrics.items() if value == value}  # NaN is not equal to itself
+
+
+def _by_task(rows: pl.DataFrame, measure: Callable[[pl.DataFrame], dict[str, float]]) -> dict[str, float]:
+    """Measure the rows of each meta-task alone; the names of the metrics end in ``/<meta_task>``."""
+    parts = rows.drop_nulls("meta_task").partition_by("meta_task", as_dict=True)
+    return {f"{name}/{task}": value for (task,), part in sorted(parts.items()) for name, value in measure(part).items()}
 
 
 def _judge_metrics(judged: pl.DataFrame) -> dict[str, float]:
     """Measure the scores of judged pairs."""
-    metrics = {"judge_auc": _auc(judged), "judge_auc_pool": _auc(judged.filter(~pl.col("is_positive")))}
-    for (task,), part in sorted(judged.partition_by("meta_task", as_dict=True).items()):
-        metrics[f"judge_auc/{task}"] = _auc(part)
-    return metrics | {
+    return {
+        "judge_auc": _auc(judged),
+        "judge_auc_pool": _auc(judged.filter(~pl.col("is_positive"))),
+        **_by_task(judged, lambda part: {"judge_auc": _auc(part)}),
         "judge_spearman": spearman(judged["score"].to_numpy(), judged["relevance"].to_numpy()),
         "ece": expected_calibration_error(judged["score"].to_numpy(), judged["true"].to_numpy()),
         "score_share_between_05_95": _mean((judged["score"] > 0.05) & (judged["score"] < 0.95)),
@@ -216,26 +239,36 @@ def _judge_metrics(judged: pl.DataFrame) -> dict[str, float]:
 
 def _filter_metrics(members: pl.DataFrame) -> dict[str, float]:
     """Measure the false-negative filter on pool members."""
-    judged = members.drop_nulls("score")
-    detection = precision_recall(judged["dropped"].to_numpy(), judged["true"].to_numpy())
-    kept = judged.filter(~pl.col("dropped") & (pl.col("kept") > 0))
     return {
         "false_negatives_in_pool": int(members["true"].sum()),
-        "false_negatives_in_pool_share": _mean(members["true"]),
-        "filter_precision": detection.precision,
-        "filter_recall": detection.recall,
-        "false_negatives_kept_share": _mean(kept["true"]),
+        **_filter_shares(members),
         "hardness_pool": _mean(members.filter(~pl.col("true"))["relevance"]),
     }
 
 
-def _chosen_metrics(negatives: pl.DataFrame, truth: pl.DataFrame) -> dict[str, float]:
-    """Measure the sampled negatives."""
-    chosen = negatives.filter(pl.col("origin") == "sampled").join(truth, on=_PAIR).sort(_PAIR)
+def _filter_shares(members: pl.DataFrame) -> dict[str, float]:
+    judged = members.drop_nulls("score")
+    detection = precision_recall(judged["dropped"].to_numpy(), judged["true"].to_numpy())
+    kept = judged.filter(~pl.col("dropped") & (pl.col("kept") > 0))
     return {
-        "false_negatives_chosen_share": _mean(chosen["relevance"] == 1),
+        "false_negatives_in_pool_share": _mean(members["true"]),
+        "filter_precision": detection.precision,
+        "filter_recall": detection.recall,
+        "false_negatives_kept_share": _mean(kept["true"]),
+    }
+
+
+def _chosen_metrics(chosen: pl.DataFrame) -> dict[str, float]:
+    """Measure the sampled negatives."""
+    return {
+        "false_negatives_chosen": int((chosen["relevance"] == 1).sum()),
+        **_chosen_share(chosen),
         "hardness_chosen": _mean(chosen.filter(pl.col("relevance") < 1)["relevance"]),
     }
+
+
+def _chosen_share(chosen: pl.DataFrame) -> dict[str, float]:
+    return {"false_negatives_chosen_share": _mean(chosen["relevance"] == 1)}
 
 
 def _auc(judged: pl.DataFrame) -> float:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MADE_BY = {
     **dict.fromkeys(("corpus", "demo_metrics"), "demo"),
     **dict.fromkeys(("pretrain_judge_metrics", "pretrain_embedder_metrics"), "pretrain"),
+    **dict.fromkeys(("measure_judge_metrics", "measure_embedder_metrics"), "measure"),
     **dict.fromkeys(("items", "queries", "candidates", "rejects", "ingest_metrics"), "ingest"),
     **dict.fromkeys(("embeddings", "pool", "embedding_metrics", "pool_metrics", "pool_origin"), "pool"),
     **dict.fromkeys(("judge_store", "judge_scores", "judge_errors", "judge_metrics", "judge_origin"), "judge"),

@@ -63,7 +63,8 @@ def render_gallery(
         seed: Seed of that choice.
         title: Heading of the page.
         facts: What was mined and with which settings, shown at the top in this order.
-        truth: query_id, item_id, relevance in [0, 1] or null, where it is known; adds a mark to every card.
+        truth: query_id, item_id, relevance in [0, 1] or null, where it is known; stands beside the judge's score, and a
+            mark on the candidates that judge and filter got wrong.
         note: What a reader must know before believing the numbers, shown below the facts.
 
     Returns:
@@ -288,5 +289,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["counted"] = lambda n, one, many: f"{n:,} {one if n == 1 else many}"
     environment.filters["number"] = lambda value, digits=3: "n/a" if value is None else f"{value:.{digits}f}"
     return environment

@@ -9,36 +9,33 @@ from importlib import resources
 
 import numpy as np
 
-#: number of object classes in the first version of the corpus
+from unime_kedro.minimmeb.words import EXCLUDED, LOOK_ALIKES, SYNONYMS
+
+#: classes that the tiny models are trained on and that every data set is made of
 N_CLASSES = 160
+#: classes that no model has seen: only the judge's test uses them
+N_NOVEL = 40
 
 _GROUPS = ("animals-nature", "food-drink", "travel-places", "activities", "objects")
-
-# Plural or mass nouns ("a jeans"), names that do not say what is drawn ("mate", "ice", "wedding"), drawings that look
-# alike at 56 pixels (locked/unlocked, bus/trolleybus), and words a reader would not expect in a picture set.
-_EXCLUDED = frozenset(
-    """
-    badger bank beans bikini blowfish blueberries books briefs bubbles bug butter camping candy chains
-    cherries chopsticks cigarette cityscape coffin comet construction cooking coral cyclone dango dumpling dvd ewe
-    fireworks flashlight fly fog foggy fondue garlic glasses gloves goggles grapes hamsa handbag headstone herb hibiscus
-    houses hyacinth ice jeans joker kaaba kimono knot label landslide lime link locked lotus luggage maracas mate
-    microbe minibus motorway notebook oden orca ox package pager pancakes peanuts pick piñata placard popcorn
-    raccoon ram receipt rosette sake salt sari satellite sauropod school seat shamrock ship shortcake shorts
-    skis skunk soap socks softball spaghetti sparkler sparkles speedboat squid station sunglasses sunrise sunset
-    synagogue tamale tangerine taxi trackball tram trolleybus unlocked videocassette wedding wing wood worm
-    """.split()  # noqa: SIM905  (a list of one word a line would be two screens long)
-)
 
 
 @dataclass(frozen=True)
 class ObjectClass:
-    """One kind of object: its id in the truth tables, its name, its drawing."""
+    """One kind of object: its id in the truth tables, its name and other words for it, its drawing."""
 
     index: int
     name: str
+    synonyms: tuple[str, ...]
     hexcode: str
     group: str
     subgroup: str
+    #: what it looks like; classes of one cluster are never on two sides of a split
+    cluster: str
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Every word for it, its name first."""
+        return (self.name, *self.synonyms)
 
 
 @cache
@@ -49,18 +46,17 @@ def metadata() -> tuple[dict[str, str], ...]:
 
 
 @cache
-def object_classes(n: int = N_CLASSES) -> tuple[ObjectClass, ...]:
-    """Return the first ``n`` object classes; a larger ``n`` keeps the earlier ones.
+def clusters() -> dict[str, str]:
+    """Return name -> cluster of every name in ``LOOK_ALIKES``: overlapping lists are one cluster."""
+    joined: list[set[str]] = []
+    for group in LOOK_ALIKES:
+        touched = [c for c in joined if c & group]
+        joined = [c for c in joined if not c & group] + [set(group).union(*touched)]
+    return {name: min(cluster) for cluster in joined for name in cluster}
 
-    Args:
-        n: How many classes.
 
-    Returns:
-        Classes with ``index`` 0..n-1, in a fixed shuffled order.
-
-    Raises:
-        ValueError: If fewer than ``n`` drawings qualify.
-    """
+def eligible() -> list[dict[str, str]]:
+    """Return the rows that qualify as object classes, by name: one lower-case word that is not left out."""
     rows = [
         row
         for row in metadata()
@@ -68,22 +64,50 @@ def object_classes(n: int = N_CLASSES) -> tuple[ObjectClass, ...]:
         and row["name"].isascii()
         and row["name"].isalpha()
         and row["name"].islower()
-        and row["name"] not in _EXCLUDED
+        and row["name"] not in EXCLUDED
     ]
-    rows.sort(key=lambda row: row["name"])
-    if n > len(rows):
-        raise ValueError(f"only {len(rows)} drawings qualify as object classes, {n} were asked for")
-    order = np.random.default_rng(20251).permutation(len(rows))[:n]
-    picked = [rows[i] for i in order]
-    return tuple(
-        ObjectClass(i, row["name"], row["hexcode"], row["group"], row["subgroup"]) for i, row in enumerate(picked)
-    )
+    return sorted(rows, key=lambda row: row["name"])
+
+
+def _class(index: int, row: dict[str, str]) -> ObjectClass:
+    name = row["name"]
+    cluster = clusters().get(name, name)
+    return ObjectClass(index, name, SYNONYMS.get(name, ()), row["hexcode"], row["group"], row["subgroup"], cluster)
 
 
 @cache
-def subgroup_members(n: int = N_CLASSES) -> dict[int, tuple[int, ...]]:
-    """Return, for each class, the other classes of its subgroup: the look-alikes that make hard negatives."""
-    classes = object_classes(n)
-    return {
-        c.index: tuple(o.index for o in classes if o.subgroup == c.subgroup and o.index != c.index) for c in classes
-    }
+def object_classes() -> tuple[ObjectClass, ...]:
+    """Return the ``N_CLASSES`` classes of the corpus, ``index`` 0..159, in a fixed shuffled order."""
+    rows = eligible()
+    order = np.random.default_rng(20251).permutation(len(rows))[:N_CLASSES]
+    return tuple(_class(i, rows[row]) for i, row in enumerate(order))
+
+
+@cache
+def novel_classes() -> tuple[ObjectClass, ...]:
+    """Return the ``N_NOVEL`` classes (``index`` 160..199) that share no cluster with a class of the corpus."""
+    rows = eligible()
+    seen = {c.cluster for c in object_classes()}
+    words = {word for c in object_classes() for word in c.words}
+    rest = [
+        rows[row]
+        for row in np.random.default_rng(20251).permutation(len(rows))[N_CLASSES:]
+        if clusters().get(rows[row]["name"], rows[row]["name"]) not in seen and rows[row]["name"] not in words
+    ]
+    return tuple(_class(N_CLASSES + i, row) for i, row in enumerate(rest[:N_NOVEL]))
+
+
+@cache
+def all_classes() -> tuple[ObjectClass, ...]:
+    """Return the classes of the corpus, then the novel ones: the class of index ``i`` is at place ``i``."""
+    return object_classes() + novel_classes()
+
+
+@cache
+def subgroup_members() -> dict[int, tuple[int, ...]]:
+    """Return, for each class, the others of its subgroup on its side of the seen/novel line: its hard negatives."""
+    found = {}
+    for side in (object_classes(), novel_classes()):
+        for c in side:
+            found[c.index] = tuple(o.index for o in side if o.subgroup == c.subgroup and o.index != c.index)
+    return found

@@ -6,7 +6,8 @@
     <root>/train/images/<data set>/Train/*.png                 paths start with images/
     <root>/eval/<data set>/test-00000-of-00001.parquet         qry_text, qry_img_path, tgt_text[], tgt_img_path[]
     <root>/eval/images/<data set>/*.png                        paths start with the data set
-    <root>/truth/<train|eval>/{contents,wants}.parquet         objects of every content, objects wanted by every query
+    <root>/truth/<train|eval>/{contents,wants}.parquet         truth ids of every content, and wanted by every query
+    <root>/captions/EmojiCaptions, <root>/compositional/EmojiCrepe   see ``formats``
 
 The same seed gives the same bytes. The folder appears whole or not at all.
 """
@@ -17,193 +18,44 @@ import hashlib
 import json
 import re
 import shutil
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from unime_kedro.errors import ConfigurationError, DataError
-from unime_kedro.minimmeb import scenes
-from unime_kedro.minimmeb.classes import object_classes
-from unime_kedro.minimmeb.drawing import compose, draw, png_bytes
-from unime_kedro.minimmeb.tasks import TASKS, Picture, Query, Side, Task, make_candidate, make_query, wrong_objects
+from unime_kedro.minimmeb.formats import COMPOSITIONAL, write_captions, write_compositional
+from unime_kedro.minimmeb.pairs import (
+    largest_number_of_candidates,
+    largest_number_of_queries,
+    write_eval,
+    write_train,
+)
+from unime_kedro.minimmeb.tasks import TASKS, TRAIN_TASKS
+from unime_kedro.minimmeb.writer import SplitWriter
 
 MANIFEST = "manifest.json"
 
 #: raise when the same parameters give other bytes than before
-VERSION = 1
+VERSION = 2
 
 
-@dataclass
-class _Writer:
-    """Collects the rows of one split and writes its pictures."""
-
-    folder: Path
-    contents: dict[tuple[str, str], tuple[str, tuple[int, ...]]] = field(default_factory=dict)
-    wants: dict[tuple[str, str], tuple[str, tuple[int, ...]]] = field(default_factory=dict)
-    pictures: int = 0
-
-    def picture(self, path: str, pixels: np.ndarray) -> None:
-        file = self.folder / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(png_bytes(pixels))
-        self.pictures += 1
-
-    def content(self, side: Side, image: str) -> None:
-        self.contents[(side.text, image)] = (side.modality, side.objects)
-
-    def want(self, query: Query, image: str) -> None:
-        self.wants[(query.side.text, image)] = (query.want_modality, query.want_objects)
-
-
-def _tiles(picture: Picture, rng: np.random.Generator) -> list[np.ndarray]:
-    classes = object_classes()
-    return [draw(classes[i], rng) for i in picture.objects]
-
-
-def _pixels(picture: Picture, tiles: list[np.ndarray]) -> np.ndarray:
-    return tiles[0] if picture.crop else compose(tiles, list(picture.cells))
-
-
-def _object_sets(seed: int, task: Task, split: str, n: int) -> list[tuple[int, ...]]:
-    """Draw the object sets of a data set's queries.
-
-    Both directions of caption retrieval draw from one list, half of it in common, so that each finds the other's
-    pictures and captions in the global pool. A quarter of the families is shown twice: the natural false negatives.
-    """
-    shared = task.meta_task == "retrieval"
-    rng = np.random.default_rng([seed, zlib.crc32((split + ("scenes" if shared else task.name)).encode())])
-    if task.name == "EmojiObjects":
-        return [(int(rng.integers(len(object_classes()))),) for _ in range(n)]
-    offset = n // 2 if task.name == "EmojiScenes_t2i" else 0
-    found: list[tuple[int, ...]] = []
-    while len(found) < offset + n:
-        members = scenes.family(rng, split)
-        found += members + (members[:1] if rng.random() < 0.25 else [])
-    return found[offset : offset + n]
-
-
-def _query_images(task: Task, query: Query, rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray | None]:
-    picture = query.side.picture
-    if picture is None:
-        return [], None
-    tiles = _tiles(picture, rng)
-    return tiles, _pixels(picture, tiles)
-
-
-def _target(task: Task, query: Query, tiles: list[np.ndarray], rng: np.random.Generator) -> tuple[Side, Any]:
-    """Make the right target; the target of a grounding query is cut out of the query's own picture."""
-    side = make_candidate(task, rng, query.want_objects)
-    if side.picture is None:
-        return side, None
-    if task.target == "crop" and query.side.picture is not None:
-        return side, tiles[query.side.picture.objects.index(query.want_objects[0])]
-    return side, _pixels(side.picture, _tiles(side.picture, rng))
-
-
-def _write_train(writer: _Writer, task: Task, seed: int, n: int, advance: Callable[[], None]) -> None:
-    import polars as pl
-
-    rng = np.random.default_rng([seed, zlib.crc32(f"train/{task.name}".encode())])
-    rows = []
-    for i, objects in enumerate(_object_sets(seed, task, "train", n)):
-        query = make_query(task, rng, objects)
-        tiles, pixels = _query_images(task, query, rng)
-        side, target_pixels = _target(task, query, tiles, rng)
-        paths = ["", ""]
-        for k, image in enumerate((pixels, target_pixels)):
-            if image is not None:
-                paths[k] = f"images/{task.name}/Train/{task.name}_{'query' if k == 0 else 'target'}_{i}.png"
-                writer.picture(paths[k], image)
-        writer.want(query, paths[0])
-        writer.content(query.side, paths[0])
-        writer.content(side, paths[1])
-        rows.append((query.side.text, paths[0], side.text, paths[1]))
-        advance()
-    frame = pl.DataFrame(rows, schema=["qry", "qry_image_path", "pos_text", "pos_image_path"], orient="row")
-    (writer.folder / task.name).mkdir(parents=True, exist_ok=True)
-    frame.write_parquet(writer.folder / task.name / "original-00000-of-00001.parquet")
-
-
-def _check_candidates(eval_queries: dict[str, int], eval_candidates: int) -> None:
-    """Make sure that there are as many different candidates as are asked for."""
-    largest = len(object_classes())  # a label or a crop is one object; sets of three are beyond counting
-    short = [name for name, n in eval_queries.items() if n and TASKS[name].target in ("label", "crop")]
-    if short and eval_candidates > largest:
-        raise ConfigurationError(
-            f"demo.eval_candidates = {eval_candidates}: expected at most {largest}, as many as there are different "
-            f"answers in {', '.join(short)}. Ask for fewer, or set demo.eval_queries of these data sets to 0."
-        )
-
-
-def _wrong_sets(task: Task, rng: np.random.Generator, query: Query, n: int) -> list[tuple[int, ...]]:
-    """Draw ``n`` different wrong object sets, hard ones first, filled up with random ones.
-
-    There must be so many, see :func:`_check_candidates`.
-    """
-    found: dict[tuple[int, ...], None] = {}
-    tries = 0
-    while len(found) < n:
-        tries += 1
-        single = task.target in ("label", "crop")
-        if tries < 4 * n:
-            objects = wrong_objects(task, rng, query)
-        else:
-            objects = scenes.random_set(rng, 1 if single else 3, "eval")
-        if set(objects) != set(query.want_objects):
-            found.setdefault(tuple(sorted(objects)))
-    return list(found)
-
-
-def _write_eval(writer: _Writer, task: Task, seed: int, n: int, candidates: int, advance: Callable[[], None]) -> None:
-    import polars as pl
-
-    rng = np.random.default_rng([seed, zlib.crc32(f"eval/{task.name}".encode())])
-    rows = []
-    for i, objects in enumerate(_object_sets(seed, task, "eval", n)):
-        query = make_query(task, rng, objects)
-        tiles, pixels = _query_images(task, query, rng)
-        query_path = f"{task.name}/{task.name}_query_{i}.png" if pixels is not None else ""
-        if pixels is not None:
-            writer.picture(f"images/{query_path}", pixels)
-        targets = [_target(task, query, tiles, rng)]
-        for wrong in _wrong_sets(task, rng, query, candidates - 1):
-            side = make_candidate(task, rng, wrong)
-            targets.append((side, None if side.picture is None else _pixels(side.picture, _tiles(side.picture, rng))))
-        paths = []
-        for k, (side, image) in enumerate(targets):
-            paths.append(f"{task.name}/{task.name}_target_{i}_{k}.png" if image is not None else "")
-            if image is not None:
-                writer.picture(f"images/{paths[-1]}", image)
-            writer.content(side, paths[-1])
-        writer.want(query, query_path)
-        rows.append((query.side.text, query_path, [side.text for side, _ in targets], paths))
-        advance()
-    frame = pl.DataFrame(rows, schema=["qry_text", "qry_img_path", "tgt_text", "tgt_img_path"], orient="row")
-    (writer.folder / task.name).mkdir(parents=True, exist_ok=True)
-    frame.write_parquet(writer.folder / task.name / "test-00000-of-00001.parquet")
-
-
-def _write_truth(writer: _Writer, folder: Path) -> None:
-    import polars as pl
-
-    folder.mkdir(parents=True)
-    for name, modality, objects, rows in (
-        ("contents", "modality_out", "objects", writer.contents),
-        ("wants", "want_modality", "want_objects", writer.wants),
-    ):
-        pl.DataFrame(
-            {
-                "text": [text for text, _ in rows],
-                "image": [image for _, image in rows],
-                modality: [kind for kind, _ in rows.values()],
-                objects: [sorted(found) for _, found in rows.values()],
-            },
-            schema_overrides={objects: pl.List(pl.Int64)},
-        ).write_parquet(folder / f"{name}.parquet")
+def _check_sizes(train_pairs: dict[str, int], eval_queries: dict[str, int], eval_candidates: int) -> None:
+    """Make sure that what is asked for can be made."""
+    for key, sizes, known in (("train_pairs", train_pairs, TRAIN_TASKS), ("eval_queries", eval_queries, TASKS)):
+        for name, n in sizes.items():
+            if n and name not in known:
+                reason = "is out of distribution and has no training pairs" if name in TASKS else "is unknown"
+                raise ConfigurationError(f"demo.{key}: {name} {reason}; expected only {', '.join(known)}.")
+            most = largest_number_of_queries(TASKS[name], "train" if known is TRAIN_TASKS else "eval") if n else None
+            if most is not None and n > most:
+                raise ConfigurationError(f"demo.{key}: {name} = {n:,}: expected at most {most:,}, as many as it has.")
+    for name in (name for name, n in eval_queries.items() if n and TASKS[name].ask != "real"):
+        largest = largest_number_of_candidates(TASKS[name])
+        if largest is not None and eval_candidates > largest:
+            raise ConfigurationError(
+                f"demo.eval_candidates = {eval_candidates}: expected at most {largest}, as many as there are different "
+                f"answers in {name}. Ask for fewer, or set demo.eval_queries of this data set to 0."
+            )
 
 
 def _files(root: Path) -> list[Path]:
@@ -233,7 +85,8 @@ def _refuse_foreign_files(root: Path) -> None:
     ours = re.compile(
         rf"train/({names})/original-00000-of-00001\.parquet|train/images/({names})/Train/\w+\.png|"
         rf"eval/({names})/test-00000-of-00001\.parquet|eval/images/({names})/\w+\.png|"
-        r"truth/(train|eval)/(contents|wants)\.parquet"
+        r"truth/(train|eval)/(contents|wants)\.parquet|captions/EmojiCaptions/(annotations\.csv|images/\w+\.png)|"
+        rf"compositional/EmojiCrepe/(({'|'.join(COMPOSITIONAL)})\.json|images/\w+\.png)"
     )
     foreign = [f for f in (p.relative_to(root).as_posix() for p in _files(root)) if not ours.fullmatch(f)]
     if foreign:
@@ -251,6 +104,8 @@ def write_corpus(
     train_pairs: dict[str, int],
     eval_queries: dict[str, int],
     eval_candidates: int,
+    caption_images: int = 0,
+    compositional_entries: int = 0,
     advance: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Write the whole corpus; an older one at the same place is replaced once the new one is complete.
@@ -260,35 +115,50 @@ def write_corpus(
         seed: Seed of everything; equal seeds and sizes give equal bytes.
         train_pairs: Data set -> training pairs.
         eval_queries: Data set -> evaluation queries.
-        eval_candidates: Candidates per evaluation query, the right one included.
+        eval_candidates: Candidates per evaluation query, the right one included; easy-VQA has at most 20.
+        caption_images: Pictures with five captions each.
+        compositional_entries: Entries of each of the seven compositional files.
         advance: Called once per pair or query written.
 
     Returns:
         The manifest (also in ``manifest.json``): version, data sets with their sizes, pictures, digest of all files.
 
     Raises:
-        KeyError: If a data set is unknown.
-        ConfigurationError: If there are not as many different candidates as asked for; nothing is written then.
+        ConfigurationError: If a data set is unknown or has no training pairs, or not as many different queries or
+            candidates as asked for; nothing is written then.
         DataError: If ``root`` holds files that mini-MMEB does not write; nothing is deleted then.
     """
-    _check_candidates(eval_queries, eval_candidates)
-    _refuse_foreign_files(root)
+    _check_sizes(train_pairs, eval_queries, eval_candidates)
     partial = root.with_name(root.name + ".partial")
+    for folder in (root, partial):
+        _refuse_foreign_files(folder)
     shutil.rmtree(partial, ignore_errors=True)
-    train, evaluation = _Writer(partial / "train"), _Writer(partial / "eval")
-    for name, n in train_pairs.items():
-        _write_train(train, TASKS[name], seed, n, advance)
-    for name, n in eval_queries.items():
-        _write_eval(evaluation, TASKS[name], seed, n, eval_candidates, advance)
-    _write_truth(train, partial / "truth" / "train")
-    _write_truth(evaluation, partial / "truth" / "eval")
+    train, evaluation = SplitWriter(partial / "train"), SplitWriter(partial / "eval")
+    for name, task in TASKS.items():  # in one order, whatever the order of the parameters
+        write_train(train, task, seed, train_pairs.get(name, 0), advance)
+        write_eval(evaluation, task, seed, eval_queries.get(name, 0), eval_candidates, advance)
+    train.write_truth(partial / "truth" / "train")
+    evaluation.write_truth(partial / "truth" / "eval")
+    pictures = train.pictures + evaluation.pictures
+    if caption_images:
+        pictures += write_captions(partial / "captions" / "EmojiCaptions", seed, caption_images)
+    if compositional_entries:
+        pictures += write_compositional(partial / "compositional" / "EmojiCrepe", seed, compositional_entries)
     manifest = {
         "version": VERSION,
         "seed": seed,
-        "train_pairs": dict(train_pairs),
-        "eval_queries": dict(eval_queries),
+        "train_pairs": dict(sorted(train_pairs.items())),
+        "eval_queries": dict(sorted(eval_queries.items())),
         "eval_candidates": eval_candidates,
-        "pictures": train.pictures + evaluation.pictures,
+        # easy-VQA has no more answers
+        "eval_candidates_of": {
+            name: min(eval_candidates, largest_number_of_candidates(task) or eval_candidates)
+            for name, task in TASKS.items()
+            if eval_queries.get(name)
+        },
+        "caption_images": caption_images,
+        "compositional_entries": compositional_entries,
+        "pictures": pictures,
         "digest": folder_digest(partial),
     }
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")

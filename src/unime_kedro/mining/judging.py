@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 import polars as pl
 
-from unime_kedro.errors import DataError
+from unime_kedro.errors import ConfigurationError, DataError
 from unime_kedro.mining.store import JudgeStore
-from unime_kedro.mllm.content import Content
+from unime_kedro.mllm.content import Content, contents_of
 from unime_kedro.mllm.judgements import Judgements, score
 
 
@@ -60,13 +60,6 @@ def pairs_to_judge(queries: pl.DataFrame, pool: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([positives, members]).sort("query_id", "rank").drop("rank")
 
 
-def _contents(items: pl.DataFrame, image_root: Path) -> list[Content]:
-    return [
-        Content(text, image_root / image if image else None)
-        for text, image in zip(items["text"].to_list(), items["image"].to_list(), strict=True)
-    ]
-
-
 def _with_keys(pairs: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
     keys = items.sort("item_id")["content_key"]
     return pairs.with_columns(
@@ -105,6 +98,7 @@ def judge_pairs(
     store_root: Path,
     image_root: Path,
     *,
+    temperature: float = 1.0,
     flush_seconds: float = 10.0,
     max_error_share: float = 0.0,
     progress: Callable[[str, int, str], Any] | None = None,
@@ -121,6 +115,8 @@ def judge_pairs(
         judge: The backend.
         store_root: Folder of the judge store.
         image_root: Folder that image paths are relative to.
+        temperature: Scores are sigmoid((yes_logit - no_logit) / temperature). The store holds logits alone, so another
+            temperature judges nothing again.
         flush_seconds: How often finished scores reach the disk.
         max_error_share: Largest share of pairs without a score.
         progress: ``unime_kedro.progress.progress`` or alike.
@@ -129,27 +125,43 @@ def judge_pairs(
         Scores, errors and metrics.
 
     Raises:
+        ConfigurationError: If the temperature is not a finite number above 0 in float32.
         DataError: If more than ``max_error_share`` of the pairs could not be judged.
     """
     start = time.perf_counter()
+    temperature = _single_precision(temperature)
     store = JudgeStore(store_root, judge.identity(), flush_seconds)
     pairs = _with_keys(pairs_to_judge(queries, pool), items)
     distinct = pairs.select(pl.struct("query_key", "candidate_key").n_unique()).item()
     groups = _missing(pairs, store.read())
     todo = int(groups["item_id"].list.len().sum()) if len(groups) else 0
     if todo:
-        _judge_groups(groups, _contents(items.sort("item_id"), image_root), judge, store, distinct - todo, progress)
+        _judge_groups(groups, contents_of(items, image_root), judge, store, distinct - todo, progress)
     judged = pairs.join(store.read(), on=["query_key", "candidate_key"], how="left", maintain_order="left")
     errors = judged.filter((pl.col("error") != "") | pl.col("error").is_null()).select(
         "query_id", "item_id", "is_positive", pl.col("error").fill_null("not judged")
     )
     _enforce_error_share(errors, len(judged), max_error_share)
     good = judged.filter(pl.col("error") == "")
+    values = score(good["yes_logit"].to_numpy(), good["no_logit"].to_numpy(), temperature)
     scores = good.select("query_id", "item_id", "is_positive", "yes_logit", "no_logit").with_columns(
-        score=pl.Series(score(good["yes_logit"].to_numpy(), good["no_logit"].to_numpy()), dtype=pl.Float32)
+        temperature=pl.lit(temperature, dtype=pl.Float32), score=pl.Series(values, dtype=pl.Float32)
     )
     seconds = time.perf_counter() - start
-    return Judged(scores, errors, _metrics(scores, errors, distinct, todo, seconds))
+    metrics = {**_metrics(scores, errors, distinct, todo, seconds), "temperature": temperature}
+    return Judged(scores, errors, metrics)
+
+
+def _single_precision(temperature: float) -> float:
+    """Round the temperature to what the table's float32 column can hold, so that the table says what was used."""
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = float(np.float32(temperature))
+    if not 0 < rounded < np.inf:
+        raise ConfigurationError(
+            f"judge.temperature: {temperature} is not a finite number above 0 in single precision; 1.0 leaves scores "
+            "as the judge gives them."
+        )
+    return rounded
 
 
 def _judge_groups(

@@ -141,7 +141,7 @@ def _check_range(scores: pl.DataFrame) -> None:
         row = scores.row(int(wrong.argmax()), named=True)
         raise DataError(
             f"judge_scores: score {row['score']} of query_id {row['query_id']}, item_id {row['item_id']} is outside "
-            "[0, 1]; expected sigmoid(yes_logit - no_logit)"
+            "[0, 1]; expected sigmoid((yes_logit - no_logit) / temperature)"
         )
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,20 @@ class Content:
 
     text: str
     image: Path | None = None
+
+
+def contents_of(items: pl.DataFrame, image_root: Path) -> list[Content]:
+    """Return the contents of an items table, in the order of item_id.
+
+    Args:
+        items: item_id, text, image (path under ``image_root``, "" if none); any row order.
+        image_root: Folder that image paths are relative to.
+    """
+    items = items.sort("item_id")
+    return [
+        Content(text, image_root / image if image else None)
+        for text, image in zip(items["text"].to_list(), items["image"].to_list(), strict=True)
+    ]
 
 
 @dataclass(frozen=True)

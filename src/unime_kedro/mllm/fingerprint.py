@@ -6,8 +6,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-#: files of a model folder that cannot change an output
-_IRRELEVANT = {"README.md", ".gitattributes", "training_args.bin", "pretrain.json"}
+from unime_kedro.mllm.calibration import CALIBRATION_FILE
+
+#: Files of a model folder that cannot change an output. The calibration is applied to the logits afterwards: if it
+#: counted, fitting a temperature would throw away every logit in the judge store.
+_IRRELEVANT = {"README.md", ".gitattributes", "training_args.bin", "pretrain.json", CALIBRATION_FILE}
 
 
 def folder_fingerprint(folder: Path) -> str:

@@ -19,7 +19,14 @@ from unime_kedro.errors import ModelError, UnimeError
 from unime_kedro.mllm.content import Content
 from unime_kedro.mllm.embedding import right_padded
 from unime_kedro.mllm.features import FeatureStore
-from unime_kedro.mllm.judgements import JudgeCounts, Judgements, batches, is_out_of_memory
+from unime_kedro.mllm.judgements import (
+    JudgeCounts,
+    Judgements,
+    batches,
+    failure_reason,
+    free_memory,
+    is_out_of_memory,
+)
 from unime_kedro.mllm.prompts import judge_candidate_part, judge_prompt, judge_query_part
 from unime_kedro.mllm.truncation import fit_text
 
@@ -137,13 +144,13 @@ class PrefixJudge:
             try:
                 head = self._query_piece(query)
             except (UnimeError, RuntimeError) as error:
-                return Judgements(logits[:, 0], logits[:, 1], [_reason(error)] * len(candidates))
+                return Judgements(logits[:, 0], logits[:, 1], [failure_reason(error)] * len(candidates))
             pieces: dict[int, Piece] = {}
             for i, candidate in enumerate(candidates):
                 try:
                     pieces[i] = self._candidate_piece(candidate)
                 except (UnimeError, RuntimeError) as error:  # one bad picture must not cost the others
-                    errors[i] = _reason(error)
+                    errors[i] = failure_reason(error)
             # longest first: a batch that is too large for the memory is met at once
             order = sorted(pieces, key=lambda i: (-len(pieces[i].ids), i))
             self._run(_Group(query, head, candidates, pieces), order, logits, errors)
@@ -181,7 +188,7 @@ class PrefixJudge:
                 if not is_out_of_memory(error):
                     raise
                 problem, out_of_memory = f"out of memory: {str(error).splitlines()[0]}", True
-                _free_memory()
+                free_memory()
             for row in rows:
                 if not np.isfinite(logits[row]).all():
                     logits[row], errors[row] = np.nan, problem
@@ -284,20 +291,3 @@ def _joined(head: Piece, tail: Piece) -> Piece:
         head.span + tail.span,
         head.n_image_tokens + tail.n_image_tokens,
     )
-
-
-def _reason(error: Exception) -> str:
-    """Word an error that costs one pair its score; an unknown one is raised again."""
-    if isinstance(error, UnimeError):
-        return str(error)
-    if not is_out_of_memory(error):
-        raise error
-    _free_memory()
-    return f"out of memory in the vision tower: {str(error).splitlines()[0]}"
-
-
-def _free_memory() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -8,13 +8,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unime_kedro.errors import UnimeError
+
 if TYPE_CHECKING:
     from unime_kedro.mllm.adapters.base import Piece
 
 
-def score(yes_logits: np.ndarray, no_logits: np.ndarray) -> np.ndarray:
-    """Return exp(yes) / (exp(yes) + exp(no)), computed without overflow (UniME-V2, the judge's matching score)."""
+def score(yes_logits: np.ndarray, no_logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Return the judge's matching score, sigmoid((yes - no) / temperature), computed without overflow.
+
+    At temperature 1 it is UniME-V2's exp(yes) / (exp(yes) + exp(no)). Other temperatures calibrate it (Guo et al.
+    2017); they never turn the order of two scores round.
+
+    Args:
+        yes_logits: (n,) logits of Yes.
+        no_logits: (n,) logits of No.
+        temperature: Above 0.
+
+    Returns:
+        (n,) float32 in [0, 1].
+    """
     difference = np.asarray(yes_logits, dtype=np.float64) - np.asarray(no_logits, dtype=np.float64)
+    difference /= temperature
     small = np.exp(-np.abs(difference))
     return np.where(difference >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
 
@@ -64,3 +79,21 @@ def is_out_of_memory(error: Exception) -> bool:
     """Tell whether torch ran out of memory, on any device: the exception types differ, the words do not."""
     text = str(error).lower()
     return any(words in text for words in ("out of memory", "allocate memory", "alloc_failed"))
+
+
+def failure_reason(error: Exception) -> str:
+    """Word an error that costs one pair its score; an unknown one is raised again."""
+    if isinstance(error, UnimeError):
+        return str(error)
+    if not is_out_of_memory(error):
+        raise error
+    free_memory()
+    return f"out of memory in the vision tower: {str(error).splitlines()[0]}"
+
+
+def free_memory() -> None:
+    """Give cached blocks back to the GPU, so that a smaller batch has room."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -98,11 +98,14 @@ POOL = Suite(
 
 
 def _derive_judge_scores(table: pl.DataFrame, references: References, slots: int | None) -> pl.DataFrame:
+    temperature = pl.col("temperature")
     difference = pl.col("yes_logit").cast(pl.Float64) - pl.col("no_logit").cast(pl.Float64)
-    expected = 1 / (1 + (-difference).exp())
+    expected = 1 / (1 + (-difference / temperature.cast(pl.Float64)).exp())
     error = (pl.col("score").cast(pl.Float64) - expected).abs()
     numbers = pl.col("yes_logit", "no_logit", "score")
-    given = pl.all_horizontal(numbers.is_not_null(), numbers.is_not_nan())
+    usable = (temperature > 0) & temperature.is_finite()
+    # without a usable temperature no score can be expected; that fault has rules of its own
+    given = pl.all_horizontal(numbers.is_not_null(), numbers.is_not_nan(), usable)
     frame = with_query(table, references)
     unjudged = references.read("judge_errors", "query_id", "is_positive").filter("is_positive")["query_id"].unique()
     return with_occurrences(frame, "occurrences", "query_id", "item_id").with_columns(
@@ -110,6 +113,9 @@ def _derive_judge_scores(table: pl.DataFrame, references: References, slots: int
         positives=pl.when(pl.col("query_id").is_not_null()).then(
             pl.col("is_positive").sum().over("query_id").cast(pl.Int64)
         ),
+        temperature_positive=pl.when(temperature.is_not_nan()).then(usable),
+        # the most common one, so that what a rule reports are the odd rows
+        temperature_expected=temperature.fill_nan(None).drop_nulls().mode().min(),
         score_expected=expected,
         # two infinite logits have no difference; that is an error of the score, not a missing value
         score_error=pl.when(given).then(error.fill_nan(float("inf"))),
@@ -131,14 +137,26 @@ def _judge_score_rules(rows: int) -> list[Rule]:
             "is_own_positive",
             "is_positive marks the query's positive_item_id, and nothing else",
         ),
+        holds(
+            "temperature_is_positive",
+            "temperature_positive",
+            "temperature is a finite number above 0",
+            shown=["temperature"],
+        ),
+        same(
+            "temperature_is_constant",
+            "temperature",
+            "temperature_expected",
+            "all scores of the table have the same temperature",
+        ),
         between("score_is_a_probability", "score", 0, 1, "score lies in [0, 1]"),
         between(
             "score_fits_logits",
             "score_error",
             0,
             SCORE_TOLERANCE,
-            f"score is the sigmoid of yes_logit - no_logit, to {SCORE_TOLERANCE:g}",
-            shown=["score", "score_expected"],
+            f"score is the sigmoid of (yes_logit - no_logit) / temperature, to {SCORE_TOLERANCE:g}",
+            shown=["score", "score_expected", "temperature"],
         ),
         unique("pairs_are_unique", "occurrences", "no pair of query and item is scored twice"),
     ]
@@ -164,6 +182,7 @@ JUDGE_SCORES = Suite(
         "is_positive": pl.Boolean,
         "yes_logit": pl.Float32,
         "no_logit": pl.Float32,
+        "temperature": pl.Float32,
         "score": pl.Float32,
     },
     keys=("query_id", "item_id"),

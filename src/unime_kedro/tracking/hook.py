@@ -15,7 +15,16 @@ from kedro.framework.hooks import hook_impl
 from unime_kedro.config import data_root
 from unime_kedro.tracking.config import TrackingConfig
 from unime_kedro.tracking.files import CORPUS, corpus_tag, file_of, hashes, input_hashes, written_elsewhere
-from unime_kedro.tracking.metrics import SUFFIX, clean_key, flat_parameters, metric_values, plain, text_values
+from unime_kedro.tracking.metrics import (
+    HISTORY,
+    SUFFIX,
+    clean_key,
+    flat_parameters,
+    history_points,
+    metric_values,
+    plain,
+    text_values,
+)
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -166,11 +175,14 @@ class TrackingHook:
         self._draw(dataset_name, data)
 
     def _record(self, dataset_name: str, data: Any) -> None:
-        """Record the numbers and texts of metrics, and the hash of the corpus; of other datasets nothing."""
+        """Record the numbers and texts of metrics, histories, and the hash of the corpus; of other datasets nothing."""
         import json
 
         assert self.run is not None
         self.run.tags(corpus_tag(dataset_name, data))
+        if dataset_name.endswith(HISTORY):
+            self.run.history(history_points(dataset_name, data))
+            self.run.flush()
         if not dataset_name.endswith(SUFFIX):
             return
         self.run.tags(text_values(dataset_name, data))
@@ -180,13 +192,14 @@ class TrackingHook:
         self.run.flush()
 
     def _draw(self, dataset_name: str, data: Any) -> None:
-        from unime_kedro.tracking.plots import FIGURES
+        from unime_kedro.tracking.plots import figure_of
 
-        if dataset_name not in FIGURES:
+        draw = figure_of(dataset_name)
+        if draw is None:
             return
         assert self.run is not None
         try:
-            figure = FIGURES[dataset_name](data)
+            figure = draw(data)
         except Exception as error:  # a picture is not worth the hours that made the table
             log.warning("no plot of %s: %s: %s", dataset_name, type(error).__name__, error)
             return
@@ -237,7 +250,7 @@ class TrackingHook:
         """Take over what other processes saved: files of this pipeline's outputs that are newer than its start."""
         for name in written_elsewhere(pipeline, catalog, self._start, self._saved):
             self._saved[name] = None
-            if name.endswith(SUFFIX) or name == CORPUS:
+            if name.endswith((SUFFIX, HISTORY)) or name == CORPUS:
                 self._record(name, catalog.load(name))
 
     def _tracking(self) -> bool:

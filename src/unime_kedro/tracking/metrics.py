@@ -5,12 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 #: datasets whose name ends so hold metrics
 SUFFIX = "_metrics"
+#: and so, metrics by step: a list of ``{"step": 10, "loss": 0.7, ...}``, in any order
+HISTORY = "_history"
 #: MLflow's limit on names of parameters and metrics
 MAX_KEY = 250
+
+
+class Point(NamedTuple):
+    """One value of a metric that has many."""
+
+    key: str
+    step: int
+    value: float
 
 
 def clean_key(key: str) -> str:
@@ -35,6 +45,24 @@ def metric_values(dataset: str, data: Any) -> dict[str, float]:
         return {}
     stage = dataset.removesuffix(SUFFIX)
     return {clean_key(f"{stage}/{key}"): value for key, value in _numbers(data)}
+
+
+def history_points(dataset: str, data: Any) -> list[Point]:
+    """Return the numbers of a history, their keys ``<stage>/<name>``, by key and step.
+
+    Args:
+        dataset: Name of the dataset; the stage is the name without ``_history``.
+        data: Rows, each a mapping with a whole number ``step``; others are left out, as is everything in them that is
+            no number. A row need not have all names. Of two values for one step the last counts.
+    """
+    stage = dataset.removesuffix(HISTORY)
+    found: dict[tuple[str, int], float] = {}
+    for row in data if isinstance(data, list) else ():
+        step = row.get("step") if isinstance(row, Mapping) else None
+        if isinstance(step, int) and not isinstance(step, bool):
+            names = {key: value for key, value in row.items() if key != "step"}
+            found |= {(clean_key(f"{stage}/{key}"), step): value for key, value in _numbers(names)}
+    return [Point(key, step, value) for (key, step), value in sorted(found.items())]
 
 
 def text_values(dataset: str, data: Any) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Histograms of scores and similarities, drawn when the tables are saved.
+"""Histograms of scores and similarities, and curves of trainings, drawn when the tables are saved.
 
 Counts are made with numpy first, so that a table of tens of millions of rows costs no more to draw than a small one.
 ``pyplot`` is never imported: it keeps figures alive and looks for a display.
@@ -7,11 +7,14 @@ Counts are made with numpy first, so that a table of tens of millions of rows co
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unime_kedro.imports import quick_imports
+from unime_kedro.tracking.metrics import HISTORY, history_points
 
 if TYPE_CHECKING:
     import polars as pl
@@ -104,6 +107,30 @@ def negatives_figure(negatives: pl.DataFrame) -> Figure:
     return figure
 
 
+def history_figure(dataset: str, rows: list[dict[str, Any]]) -> Figure:
+    """Draw how metrics changed while something was trained.
+
+    Args:
+        dataset: Name of the dataset, ``<stage>_history``.
+        rows: ``{"step": 10, "loss": 0.7, ...}``, in any order (see :func:`history_points`).
+
+    Returns:
+        One panel per metric over the steps, three side by side; each has its own scale.
+    """
+    stage = dataset.removesuffix(HISTORY)
+    curves = [(key, list(points)) for key, points in groupby(history_points(dataset, rows), lambda point: point.key)]
+    steps = max((point.step for _, points in curves for point in points), default=0)
+    figure, panels = _panels(f"{stage}: {steps:,} steps", max(1, len(curves)), columns=3)
+    for axes, (key, points) in zip(panels, curves, strict=False):
+        marker = "o" if len(points) < 20 else None  # a curve of one point would not show
+        axes.plot([p.step for p in points], [p.value for p in points], color=_BLUE, marker=marker, markersize=3)
+        _labels(axes, key.removeprefix(f"{stage}/"), "step", "")
+    if not curves:
+        _no_rows(panels[0])
+        _labels(panels[0], "History", "step", "")
+    return figure
+
+
 #: dataset -> what is drawn when it is saved
 FIGURES: dict[str, Callable[[Any], Figure]] = {
     "judge_scores": judge_score_figure,
@@ -112,17 +139,28 @@ FIGURES: dict[str, Callable[[Any], Figure]] = {
 }
 
 
-def _panels(title: str, count: int) -> tuple[Figure, Sequence[Axes]]:
-    """Return an empty figure with ``count`` panels side by side."""
+def figure_of(dataset: str) -> Callable[[Any], Figure] | None:
+    """Return what draws a dataset when it is saved, None for one that is not drawn."""
+    return partial(history_figure, dataset) if dataset.endswith(HISTORY) else FIGURES.get(dataset)
+
+
+def _panels(title: str, count: int, columns: int = 4) -> tuple[Figure, Sequence[Axes]]:
+    """Return an empty figure with ``count`` panels, at most ``columns`` of them side by side."""
     with quick_imports():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4 * count, 3.4), dpi=110)
+    columns, rows = min(columns, count), -(-count // columns)
+    figure = Figure(figsize=(4 * columns, 3.4 * rows), dpi=110)
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11)
-    figure.subplots_adjust(left=0.26 / count, right=0.985, top=0.8, bottom=0.16, wspace=0.28)
-    return figure, list(figure.subplots(1, count))
+    figure.subplots_adjust(
+        left=0.26 / columns, right=0.985, top=1 - 0.2 / rows, bottom=0.16 / rows, wspace=0.28, hspace=0.5
+    )
+    panels = list(np.ravel(figure.subplots(rows, columns)))
+    for axes in panels[count:]:
+        axes.remove()
+    return figure, panels[:count]
 
 
 def _histogram(axes: Axes, groups: dict[str, tuple[Any, str]], limits: tuple[float, float] | None = None) -> None:
@@ -131,7 +169,7 @@ def _histogram(axes: Axes, groups: dict[str, tuple[Any, str]], limits: tuple[flo
     values = {name: array[np.isfinite(array)] for name, array in values.items()}
     filled = [array for array in values.values() if array.size]
     if not filled:
-        axes.text(0.5, 0.5, "no rows", ha="center", va="center", transform=axes.transAxes)
+        _no_rows(axes)
         return
     low, high = limits or (min(float(a.min()) for a in filled), max(float(a.max()) for a in filled))
     edges = np.linspace(low, high if high > low else low + 1e-6, 51)
@@ -140,6 +178,10 @@ def _histogram(axes: Axes, groups: dict[str, tuple[Any, str]], limits: tuple[flo
             share = np.histogram(values[name], edges)[0] / values[name].size
             axes.stairs(share, edges, fill=True, alpha=0.45, color=color, label=f"{name} ({values[name].size:,})")
     axes.set_ylim(0, axes.get_ylim()[1] * 1.3)  # room for the legend
+
+
+def _no_rows(axes: Axes) -> None:
+    axes.text(0.5, 0.5, "no rows", ha="center", va="center", transform=axes.transAxes)
 
 
 def _labels(axes: Axes, title: str, x: str, y: str = "share of rows") -> None:

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from unime_kedro.errors import UnimeError
 from unime_kedro.imports import quick_imports
 from unime_kedro.tracking.config import sqlite_path
+from unime_kedro.tracking.metrics import Point
 from unime_kedro.tracking.provenance import without_password
 
 log = logging.getLogger(__name__)
@@ -187,6 +188,13 @@ class TrackedRun:
 
         now = int(time.time() * 1000)
         self._add("metrics", [Metric(key, value, now, 0) for key, value in values.items()])
+
+    def history(self, points: Iterable[Point]) -> None:
+        """Add metrics that have a value per step to the next batch."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._add("metrics", [Metric(point.key, point.value, now, point.step) for point in points])
 
     def _add(self, kind: str, entities: list[Any]) -> None:
         with self._lock:

@@ -15,12 +15,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unime_kedro.learning.tiny.batches import Encoder, Pixels, pixel_values
+from unime_kedro.minimmeb import easyvqa
 from unime_kedro.minimmeb.classes import object_classes
-from unime_kedro.minimmeb.tasks import scene_picture
+from unime_kedro.minimmeb.easyvqa import draw_question
+from unime_kedro.minimmeb.scenes import random_set
+from unime_kedro.minimmeb.tasks import Picture, real_query, scene_picture
+from unime_kedro.minimmeb.texts import IMAGE
 
 if TYPE_CHECKING:
     import torch
     from transformers import Qwen2VLForConditionalGeneration
+
+
+#: rotary pairs (of the width axis) that turn by .24 to .04 rad per position: they tell near from far
+_NEAR = range(5, 12)
+
+
+#: Weight of real pictures once something else is learned. Their loss stays ten times that of the drawings (shapes are
+#: hard at 28 pixels a patch); at full weight it fills the clipped gradient, and nothing else is learned in time.
+_REAL_WEIGHT = 0.1
 
 
 def schedule(step: int, total: int, warm_up: int) -> float:
@@ -30,15 +43,36 @@ def schedule(step: int, total: int, warm_up: int) -> float:
 
 
 class Aligner:
-    """Loss that ties visual tokens to word embeddings, and the direction that marks visual tokens."""
+    """Loss that ties visual tokens to word embeddings, and the direction that marks visual tokens.
 
-    def __init__(self, model: Qwen2VLForConditionalGeneration, encoder: Encoder) -> None:
+    A visual token may have several right words: an object's name and its synonyms, or a shape and its colour.
+    """
+
+    def __init__(self, model: Qwen2VLForConditionalGeneration, encoder: Encoder, seed: int = 0) -> None:
         import torch
 
         self.model = model
-        self.name_ids = torch.tensor([encoder.ids(f" {c.name}")[0] for c in object_classes()])
+        self.words = {c.index: [encoder.ids(f" {word}")[0] for word in c.words] for c in object_classes()}
+        self.words |= {i: [encoder.ids(f" {easyvqa.answer_word(i)}")[0]] for i in easyvqa.answer_ids(extra=False)}
+        self.name_ids = torch.tensor([self.words[c.index][0] for c in object_classes()])
         self.blank_id = encoder.ids(",")[0]
         self.marker: torch.Tensor | None = None
+        self._rng = np.random.default_rng([seed, 6])
+
+    def _targets(self, labels: list[tuple[int, ...]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw one right word of every visual token.
+
+        Returns:
+            The words (n,), and (n_others, 2): visual token and another right word of it, which is no mistake.
+        """
+        import torch
+
+        chosen, others = [], []
+        for row, ids in enumerate(labels):
+            words = [word for i in ids for word in self.words[i]] or [self.blank_id]
+            chosen.append(words[int(self._rng.integers(len(words)))])
+            others += [(row, word) for word in words if word != chosen[-1]]
+        return torch.tensor(chosen), torch.tensor(others, dtype=torch.long).reshape(-1, 2)
 
     def visual_tokens(self, values: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
         """Return (visual tokens, hidden) of all pictures of a batch."""
@@ -47,13 +81,20 @@ class Aligner:
         out = self.model.model.visual(values, grid_thw=grids).pooler_output
         return torch.cat(list(out)) if isinstance(out, tuple | list) else out
 
-    def loss(self, visual: torch.Tensor, labels: torch.Tensor, temperature: float = 0.05) -> torch.Tensor:
+    def loss(
+        self,
+        visual: torch.Tensor,
+        labels: list[tuple[int, ...]],
+        temperature: float = 0.05,
+        real_weight: float = _REAL_WEIGHT,
+    ) -> torch.Tensor:
         """Cross entropy over the whole vocabulary by cosine, plus the squared distance to the right embedding.
 
         Args:
             visual: (n, hidden) visual tokens.
-            labels: (n,) class of each token, -1 for an empty cell (tied to the comma).
+            labels: Truth ids of what each token shows, empty for an empty cell (tied to the comma).
             temperature: Of the cosine softmax.
+            real_weight: Weight of the real pictures' mean loss beside that of the drawings.
         """
         import torch
         import torch.nn.functional as F
@@ -61,11 +102,16 @@ class Aligner:
         if self.marker is not None:
             visual = visual - self.marker
         words: torch.Tensor = self.model.get_input_embeddings().weight  # type: ignore[assignment]
-        target = torch.where(labels >= 0, self.name_ids[labels.clamp(min=0)], torch.tensor(self.blank_id))
+        target, others = self._targets(labels)
         logits = F.normalize(visual, dim=-1) @ F.normalize(words, dim=-1).T / temperature
+        logits = logits.index_put((others[:, 0], others[:, 1]), logits.new_tensor(-1e4))
         goal = words[target].detach()
-        distance = (visual - goal).pow(2).mean() / goal.pow(2).mean()
-        return F.cross_entropy(logits, target) + distance
+        distance = (visual - goal).pow(2).mean(dim=1) / goal.pow(2).mean()
+        each = F.cross_entropy(logits, target, reduction="none") + distance
+        # each kind has a mean of its own: real pictures are one token, scenes four, and would drown them
+        real = torch.tensor([bool(ids) and ids[0] >= easyvqa.FIRST_ID for ids in labels])
+        kinds = [w * each[kind].mean() for w, kind in ((real_weight, real), (1.0, ~real)) if bool(kind.any())]
+        return torch.stack(kinds).sum()
 
 
 def align(
@@ -75,7 +121,7 @@ def align(
     *,
     steps: int,
     seed: int,
-    batch: int = 64,
+    batch: int = 144,
 ) -> float:
     """Train vision tower and word embeddings to agree; returns the last loss."""
     import torch
@@ -87,20 +133,35 @@ def align(
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * schedule(step, steps, 20)
         pixels = Pixels()
-        for _ in range(batch):
-            objects = tuple(int(i) for i in rng.choice(len(object_classes()), size=rng.integers(1, 5), replace=False))
-            patches, labels = encoder.bank.picture(scene_picture(rng, objects), rng, test=False)
-            pixels.patches.append(patches)
-            pixels.labels += labels
-        grids = torch.tensor([[1, 4, 4]] * batch)
-        visual = aligner.visual_tokens(pixel_values(pixels.patches), grids)
-        loss = aligner.loss(visual, torch.tensor(pixels.labels))
+        for k in range(batch):
+            # two thirds are real pictures of a coloured shape (one token each), the others scenes (four)
+            picture = _scene(rng) if k % 3 == 2 else real_query(draw_question(rng, "pretrain")).side.picture
+            encoder.side(IMAGE, picture, pixels, rng, "train")
+        visual = aligner.visual_tokens(pixel_values(pixels.patches), torch.tensor(pixels.grids))
+        loss = aligner.loss(visual, pixels.labels, real_weight=1.0)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         last = float(loss.detach())
     return last
+
+
+def real_pictures(
+    encoder: Encoder, aligner: Aligner, rng: np.random.Generator, n: int
+) -> tuple[torch.Tensor, list[tuple[int, ...]]]:
+    """Return the visual tokens (n, hidden) of ``n`` of easy-VQA's pictures and the truth ids of what they show."""
+    import torch
+
+    pixels = Pixels()
+    for _ in range(n):
+        encoder.side(IMAGE, real_query(draw_question(rng, "pretrain")).side.picture, pixels, rng, "train")
+    return aligner.visual_tokens(pixel_values(pixels.patches), torch.tensor(pixels.grids)), pixels.labels
+
+
+def _scene(rng: np.random.Generator) -> Picture:
+    """Draw a scene of one to four objects, a set of split ``pretrain``."""
+    return scene_picture(rng, random_set(rng, int(rng.integers(1, 5)), "pretrain"))
 
 
 def matching_heads(
@@ -111,12 +172,15 @@ def matching_heads(
     preference: float = 2.6,
     value_scale: float = 3.0,
     marker_size: float = 0.8,
+    aversion: float = 2.4,
 ) -> None:
     """Initialise the first layer's attention heads as content matchers, in place.
 
     A shared "I am a visual token" direction is added to the merger's output and taken out of queries and keys, so that
     matching is blind to modality; one reserved rotary pair per head then carries a preference for visual keys (even
-    heads) or for words (odd heads). The constants were found on a smaller world and not tuned since.
+    heads) or for words (odd heads). Some faster pairs carry an aversion to what stands close by: without it every token
+    finds its best match in itself, and pictures are never compared with pictures. The other constants were found on a
+    smaller world and not tuned since.
     """
     import torch
 
@@ -142,5 +206,8 @@ def matching_heads(
             attention.k_proj.weight[rows], attention.k_proj.bias[rows] = key, 0
             attention.q_proj.weight[rows], attention.q_proj.bias[rows] = basis, 0
             attention.q_proj.bias[h * head + half - 1] = preference
+            # a pair (q, k) = (a, -a) adds -a^2 cos(frequency x distance): most at distance 0, nothing far away
+            near = slice(h * head + _NEAR.start, h * head + _NEAR.stop)
+            attention.q_proj.bias[near], attention.k_proj.bias[near] = aversion, -aversion
         attention.v_proj.weight.mul_(value_scale)
         attention.o_proj.weight.mul_(value_scale)

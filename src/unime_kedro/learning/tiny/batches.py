@@ -7,14 +7,16 @@ with the query computed once.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from unime_kedro.learning.tiny.model import PATCH
-from unime_kedro.minimmeb.classes import object_classes
-from unime_kedro.minimmeb.drawing import TILE, draw
+from unime_kedro.minimmeb import easyvqa
+from unime_kedro.minimmeb.classes import all_classes
+from unime_kedro.minimmeb.drawing import TILE, Style, draw
 from unime_kedro.minimmeb.tasks import Picture, Query, Side
 from unime_kedro.mllm.prompts import IMAGE_PLACEHOLDER, judge_candidate_part, judge_query_part
 
@@ -32,26 +34,79 @@ def tile_patches(tile: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(patches.reshape(4, 3, PATCH, PATCH))
 
 
+def moved(tile: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mirror half of the time and move by up to 20 pixels, over its background: the shape in it stays what it is.
+
+    Args:
+        tile: (56, 56, 3) uint8 with a plain background.
+        rng: Source of both.
+    """
+    tile = tile[:, ::-1] if rng.integers(2) else tile
+    down, right = (int(d) for d in rng.integers(-20, 21, size=2))
+    found = np.empty_like(tile)
+    found[:] = np.median(tile.reshape(-1, 3), axis=0)
+    to, back = ((max(0, down), max(0, right)), (max(0, -down), max(0, -right)))
+    height, width = TILE - abs(down), TILE - abs(right)
+    found[to[0] : to[0] + height, to[1] : to[1] + width] = tile[back[0] : back[0] + height, back[1] : back[1] + width]
+    return found
+
+
+Part = Literal["train", "calibration", "test"]
+
+#: drawings of every class: which variants belong to which part
+_VARIANTS: dict[Part, range] = {"train": range(32), "calibration": range(32, 38), "test": range(38, 44)}
+
+
 class TileBank:
-    """Drawings made once, as patches: the last ``held_out`` variants of every class are for testing."""
+    """Drawings made once, as patches; every part of ``_VARIANTS`` has drawings of its own.
 
-    def __init__(self, variants: int, held_out: int, seed: int) -> None:
-        rng = np.random.default_rng([seed, 77])
-        self.train_variants, self.variants = variants - held_out, variants
-        self.patches = np.stack(
-            [[tile_patches(draw(c, rng)) for _ in range(variants)] for c in object_classes()]
-        )  # (classes, variants, 4, 3, 28, 28) uint8
+    Args:
+        seed: Seed of the drawings.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
         self.blank = tile_patches(np.full((TILE, TILE, 3), 255, dtype=np.uint8))
+        self._drawn: dict[tuple[str, int, Part], np.ndarray] = {}
+        self._photos: dict[str, np.ndarray] = {}
 
-    def picture(self, picture: Picture, rng: np.random.Generator, test: bool) -> tuple[np.ndarray, list[int]]:
-        """Return a picture's patches (4 or 16, 3, 28, 28) uint8 and the class of each cell (-1 where empty)."""
-        low, high = (self.train_variants, self.variants) if test else (0, self.train_variants)
-        tiles = [self.patches[i, rng.integers(low, high)] for i in picture.objects]
+    def drawings(self, index: int, style: Style, part: Part) -> np.ndarray:
+        """Return all drawings of a class in a part, (variants, 4, 3, 28, 28) uint8; they depend on the seed alone."""
+        key = (style, index, part)
+        if key not in self._drawn:
+            rng = np.random.default_rng([self.seed, 77, index, zlib.crc32(f"{style}/{part}".encode())])
+            found = [tile_patches(draw(all_classes()[index], rng, style)) for _ in _VARIANTS[part]]
+            self._drawn[key] = np.stack(found)
+        return self._drawn[key]
+
+    def photo(self, source: str) -> np.ndarray:
+        """Return one of easy-VQA's pictures at the size that the image processor gives it, (56, 56, 3) uint8."""
+        if source not in self._photos:
+            import io
+
+            from PIL import Image
+
+            image = Image.open(io.BytesIO(easyvqa.picture_bytes(source))).convert("RGB")
+            self._photos[source] = np.asarray(image.resize((TILE, TILE), Image.Resampling.BICUBIC))
+        return self._photos[source]
+
+    def picture(
+        self, picture: Picture, rng: np.random.Generator, part: Part
+    ) -> tuple[np.ndarray, list[tuple[int, ...]]]:
+        """Return a picture's patches (4 or 16, 3, 28, 28) uint8 and the truth ids of what each cell shows."""
+        if picture.source:
+            tile = self.photo(picture.source)
+            # 1,400 pictures are few to learn shapes from: without this they are learned by heart
+            tile = moved(tile, rng) if part == "train" else tile
+            return tile_patches(tile), [easyvqa.looks(picture.source)]
+        banks = [self.drawings(i, picture.style, part) for i in picture.objects]
+        tiles = [bank[rng.integers(len(bank))] for bank in banks]
         if picture.crop:
-            return tiles[0], [picture.objects[0]]
-        cells, labels = [self.blank] * 4, [-1] * 4
+            return tiles[0], [picture.objects[:1]]
+        cells = [self.blank] * 4
+        labels: list[tuple[int, ...]] = [()] * 4
         for tile, cell, index in zip(tiles, picture.cells, picture.objects, strict=True):
-            cells[cell], labels[cell] = tile, index
+            cells[cell], labels[cell] = tile, (index,)
         return np.concatenate(cells), labels
 
 
@@ -66,11 +121,11 @@ def pixel_values(patches: list[np.ndarray]) -> torch.Tensor:
 
 @dataclass
 class Pixels:
-    """Pictures of a batch: patches, grid sizes, and the object of every visual token (-1: none)."""
+    """Pictures of a batch: patches, grid sizes, and the truth ids of what every visual token shows."""
 
     patches: list[np.ndarray] = field(default_factory=list)
     grids: list[list[int]] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
+    labels: list[tuple[int, ...]] = field(default_factory=list)
 
 
 class Encoder:
@@ -91,7 +146,7 @@ class Encoder:
         return self._cache[text]
 
     def side(
-        self, text: str, picture: Picture | None, pixels: Pixels, rng: np.random.Generator, test: bool, start: int = 0
+        self, text: str, picture: Picture | None, pixels: Pixels, rng: np.random.Generator, part: Part, start: int = 0
     ) -> tuple[list[int], np.ndarray]:
         """Encode one piece of text with at most one picture.
 
@@ -100,7 +155,7 @@ class Encoder:
             picture: What is drawn, or None.
             pixels: Receives the picture.
             rng: Chooses the variant of each drawing.
-            test: Whether to draw held-out variants.
+            part: Which drawings.
             start: First M-RoPE position.
 
         Returns:
@@ -109,7 +164,7 @@ class Encoder:
         if picture is None:
             ids = self.ids(text)
             return ids, np.tile(np.arange(start, start + len(ids)), (3, 1))
-        patches, labels = self.bank.picture(picture, rng, test)
+        patches, labels = self.bank.picture(picture, rng, part)
         pixels.patches.append(patches)
         side = 1 if picture.crop else 2
         pixels.grids.append([1, 2 * side, 2 * side])
@@ -145,14 +200,14 @@ class PackedBatch:
     relevance: torch.Tensor
     pixel_values: torch.Tensor
     grids: torch.Tensor
-    labels: torch.Tensor
+    labels: list[tuple[int, ...]]
 
 
 _HEAD = "<|im_start|>user\n"
 _TAIL = "<|im_end|>\n<|im_start|>assistant\n"
 
 
-def pack(encoder: Encoder, rows: list[JudgeRow], rng: np.random.Generator, test: bool = False) -> PackedBatch:
+def pack(encoder: Encoder, rows: list[JudgeRow], rng: np.random.Generator, part: Part = "train") -> PackedBatch:
     """Pack judge rows into one batch of tree-shaped sequences under the full judge's prompt."""
     import torch
 
@@ -160,10 +215,10 @@ def pack(encoder: Encoder, rows: list[JudgeRow], rng: np.random.Generator, test:
     encoded: list[list[tuple[list[int], np.ndarray]]] = []
     for row in rows:
         query = row.query.side
-        head = encoder.side(_HEAD + judge_query_part(query.text), query.picture, pixels, rng, test)
+        head = encoder.side(_HEAD + judge_query_part(query.text), query.picture, pixels, rng, part)
         start = int(head[1].max()) + 1
         tails = [
-            encoder.side(judge_candidate_part(c.text) + _TAIL, c.picture, pixels, rng, test, start)
+            encoder.side(judge_candidate_part(c.text) + _TAIL, c.picture, pixels, rng, part, start)
             for c in row.candidates
         ]
         encoded.append([head, *tails])
@@ -192,5 +247,5 @@ def pack(encoder: Encoder, rows: list[JudgeRow], rng: np.random.Generator, test:
         relevance=torch.tensor([value for row in rows for value in row.relevance]),
         pixel_values=pixel_values(pixels.patches) if pixels.patches else torch.zeros(0, 6 * PATCH * PATCH),
         grids=torch.tensor(pixels.grids),
-        labels=torch.tensor(pixels.labels),
+        labels=pixels.labels,
     )

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unime_kedro.learning.tiny.alignment import Aligner, align, matching_heads, schedule
-from unime_kedro.learning.tiny.batches import Encoder, Pixels, pixel_values
-from unime_kedro.minimmeb import scenes
-from unime_kedro.minimmeb.tasks import TASKS, Side, make_candidate, make_query
+from unime_kedro.learning.tiny.batches import Encoder, Part, Pixels, pixel_values
+from unime_kedro.minimmeb.tasks import TRAIN_TASKS, Side, draw_query, make_candidate
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +25,8 @@ def embed_sides(
     aligner: Aligner,
     sides: list[Side],
     rng: np.random.Generator,
-    test: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    part: Part = "train",
+) -> tuple[torch.Tensor, torch.Tensor, list[tuple[int, ...]]]:
     """Embed contents as the pool does: the plain words, last token, unit length.
 
     Returns:
@@ -37,7 +36,7 @@ def embed_sides(
     import torch.nn.functional as F
 
     pixels = Pixels()
-    encoded = [encoder.side(s.text, s.picture, pixels, rng, test) for s in sides]
+    encoded = [encoder.side(s.text, s.picture, pixels, rng, part) for s in sides]
     length = max(len(ids) for ids, _ in encoded)
     ids = torch.full((len(sides), length), encoder.pad_id)
     positions = torch.zeros(3, len(sides), length, dtype=torch.long)
@@ -54,15 +53,15 @@ def embed_sides(
         inputs_embeds=inputs, attention_mask=mask, position_ids=positions, use_cache=False
     ).last_hidden_state
     vectors = F.normalize(hidden[torch.arange(len(sides)), mask.sum(1) - 1].float(), dim=-1)
-    return vectors, visual, torch.tensor(pixels.labels, dtype=torch.long)
+    return vectors, visual, pixels.labels
 
 
 def _pairs(rng: np.random.Generator, n: int, split: str) -> tuple[list[Side], list[Side]]:
-    tasks = list(TASKS.values())
+    tasks = list(TRAIN_TASKS.values())
     queries, targets = [], []
     for i in range(n):
         task = tasks[i % len(tasks)]
-        query = make_query(task, rng, scenes.random_set(rng, int(rng.integers(2, 4)), split))
+        query = draw_query(task, rng, split)
         queries.append(query.side)
         targets.append(make_candidate(task, rng, query.want_objects))
     return queries, targets
@@ -89,7 +88,7 @@ def train_embedder(
         batch: Pairs per step.
         learning_rate: Top learning rate.
         seed: Seed of data and order.
-        report: Called every 50 steps with loss and in-batch accuracy.
+        report: Called every 50 steps and after the last with loss and in-batch accuracy.
 
     Returns:
         The aligner, for testing.
@@ -97,7 +96,7 @@ def train_embedder(
     import torch
     import torch.nn.functional as F
 
-    aligner = Aligner(model, encoder)
+    aligner = Aligner(model, encoder, seed)
     align(model, encoder, aligner, steps=align_steps, seed=seed)
     matching_heads(model, aligner)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
@@ -114,25 +113,35 @@ def train_embedder(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        if step % 50 == 0:
+        if step % 50 == 0 or step == steps:
             accuracy = float((similarity.argmax(1) == truth).float().mean())
             report(step, {"loss": float(loss.detach()), "in_batch_accuracy": accuracy})
     return aligner
 
 
-def embedder_test_precision(
-    model: Qwen2VLForConditionalGeneration, encoder: Encoder, *, queries: int, seed: int
+def mixed_precision(
+    model: Qwen2VLForConditionalGeneration, encoder: Encoder, *, queries: int, split: str, seed: int
 ) -> float:
-    """Return Precision@1 of held-out queries among all targets of the test set (chance: one in ``queries``)."""
+    """Return Precision@1 of held-out queries among all targets of all data sets (chance: one in ``queries``).
+
+    Many targets say the same in other words, so that 1 cannot be reached; for choices made while building.
+
+    Args:
+        model: The embedder.
+        encoder: Tokens and pictures.
+        queries: How many pairs.
+        split: ``calibration`` or ``judge_test``.
+        seed: Seed of the pairs.
+    """
     import torch
 
     rng, aligner = np.random.default_rng([seed, 5]), Aligner(model, encoder)
-    sides, targets = _pairs(rng, queries, "judge_test")
+    part: Part = "calibration" if split == "calibration" else "test"
     with torch.inference_mode():
         vectors = [
             torch.cat(
-                [embed_sides(model, encoder, aligner, part[i : i + 128], rng, True)[0] for i in range(0, queries, 128)]
+                [embed_sides(model, encoder, aligner, sides[i : i + 128], rng, part)[0] for i in range(0, queries, 128)]
             )
-            for part in (sides, targets)
+            for sides in _pairs(rng, queries, split)
         ]
     return float(((vectors[0] @ vectors[1].T).argmax(1) == torch.arange(queries)).float().mean())

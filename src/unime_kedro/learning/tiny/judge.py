@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unime_kedro.learning.tiny.alignment import Aligner, align, matching_heads, schedule
-from unime_kedro.learning.tiny.batches import Encoder, JudgeRow, PackedBatch, pack
-from unime_kedro.minimmeb import scenes
-from unime_kedro.minimmeb.tasks import TASKS, Query, Side, Task, make_candidate, make_query, relevance, wrong_objects
+from unime_kedro.learning.tiny.alignment import Aligner, align, matching_heads, real_pictures, schedule
+from unime_kedro.learning.tiny.batches import Encoder, JudgeRow, PackedBatch, Part, pack
+from unime_kedro.minimmeb.scenes import NOVEL
+from unime_kedro.minimmeb.tasks import (
+    TRAIN_TASKS,
+    Query,
+    Side,
+    Task,
+    draw_query,
+    hard_objects,
+    make_candidate,
+    relevance,
+    wrong_objects,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +35,13 @@ log = logging.getLogger(__name__)
 _RELEVANCE = np.array([0.0, 0.2, 1 / 3, 0.5, 2 / 3, 1.0])
 _PROBABILITY = np.array([0.03, 0.08, 0.12, 0.25, 0.40, 0.97])
 
+#: Steps before real questions come in. From the start they take the place of the set tasks (captions, scenes, twins),
+#: which then stay near chance three times as long.
+_REAL_AFTER = 600
+
+#: Real pictures per step that are only aligned with their words: otherwise what they show is forgotten meanwhile.
+_KEPT_REAL = 24
+
 #: candidates per query in a packed row
 BRANCHES = 8
 
@@ -35,9 +53,15 @@ def target_probability(values: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.interp(values.numpy(), _RELEVANCE, _PROBABILITY)).float()
 
 
-def _candidate(task: Task, rng: np.random.Generator, query: Query, right: bool) -> Side:
-    objects = query.want_objects if right else wrong_objects(task, rng, query)
-    return make_candidate(task, rng, objects)
+def _foreign(task: Task, rng: np.random.Generator, query: Query, right: bool) -> Side:
+    """Make a candidate in the manner of another data set, as a global pool has them."""
+    kind = list(TRAIN_TASKS.values())[rng.integers(len(TRAIN_TASKS))]
+    if kind.target == "answer" or task.target == "answer":
+        return make_candidate(kind, rng, draw_query(kind, rng, "pretrain").want_objects)
+    objects = query.want_objects if right else wrong_objects(task, rng, query, "pretrain")
+    if kind.target in ("label", "crop"):
+        objects = (int(rng.choice(objects)),)
+    return make_candidate(kind, rng, objects)
 
 
 def judge_row(task: Task, rng: np.random.Generator, split: str, branches: int, foreign: float) -> JudgeRow:
@@ -50,16 +74,23 @@ def judge_row(task: Task, rng: np.random.Generator, split: str, branches: int, f
         branches: Candidates per query.
         foreign: Share of candidates made in the manner of another data set, as a global pool has them.
     """
-    query = make_query(task, rng, scenes.random_set(rng, int(rng.integers(2, 4)), split))
+    query = draw_query(task, rng, split)
     found = []
     for k in range(branches):
-        kind = task
+        right = k % 2 == 0
         if rng.random() < foreign:
-            kind = list(TASKS.values())[rng.integers(len(TASKS))]
-        if kind.target in ("label", "crop") and len(query.want_objects) > 1:
-            found.append(make_candidate(kind, rng, (int(rng.choice(query.want_objects)),)))
+            found.append(_foreign(task, rng, query, right))
         else:
-            found.append(_candidate(kind, rng, query, right=k % 2 == 0))
+            objects = query.want_objects if right else wrong_objects(task, rng, query, split)
+            found.append(make_candidate(task, rng, objects))
+    return JudgeRow(query, found, [relevance(query, c) for c in found])
+
+
+def hard_row(task: Task, rng: np.random.Generator, split: str, branches: int) -> JudgeRow:
+    """Make a query of a test: half of its candidates are right, the others have exactly one thing wrong."""
+    query = draw_query(task, rng, split)
+    objects = [query.want_objects if k % 2 == 0 else hard_objects(task, rng, query) for k in range(branches)]
+    found = [make_candidate(task, rng, wanted) for wanted in objects]
     return JudgeRow(query, found, [relevance(query, c) for c in found])
 
 
@@ -103,14 +134,14 @@ def train_judge(
         batch: Queries per step.
         learning_rate: Top learning rate of the language model; the vision tower has a fifth of it.
         seed: Seed of data and order.
-        report: Called every 50 steps with the loss and the accuracy per task.
+        report: Called every 50 steps and after the last with the loss and the accuracy per task.
 
     Returns:
         The aligner, for testing.
     """
     import torch
 
-    aligner = Aligner(model, encoder)
+    aligner = Aligner(model, encoder, seed)
     align(model, encoder, aligner, steps=align_steps, seed=seed)
     matching_heads(model, aligner)
     yes, no = (encoder.ids(word)[0] for word in ("Yes", "No"))
@@ -120,18 +151,21 @@ def train_judge(
         for visual in (True, False)
     ]
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
-    rng, names = np.random.default_rng([seed, 2]), list(TASKS)
+    rng, names = np.random.default_rng([seed, 2]), list(TRAIN_TASKS)
     accuracy = dict.fromkeys(names, 0.5)
     for step in range(1, steps + 1):
         for group in optimizer.param_groups:
             group["lr"] = group["factor"] * learning_rate * schedule(step, steps, 50)
         weights = np.array([1.05 - accuracy[name] for name in names])
+        weights[[TRAIN_TASKS[name].ask == "real" and step <= _REAL_AFTER for name in names]] = 0
         chosen = rng.choice(len(names), size=batch, p=weights / weights.sum())
-        rows = [judge_row(TASKS[names[i]], rng, "pretrain", BRANCHES, foreign=0.12) for i in chosen]
+        rows = [judge_row(TRAIN_TASKS[names[i]], rng, "pretrain", BRANCHES, foreign=0.12) for i in chosen]
         packed = pack(encoder, rows, rng)
         logits, visual = answer_logits(model, aligner, packed)
         wanted, logs = target_probability(packed.relevance), logits.log_softmax(-1)
-        loss = -(wanted * logs[:, yes] + (1 - wanted) * logs[:, no]).mean() + aligner.loss(visual, packed.labels)
+        kept, labels = real_pictures(encoder, aligner, rng, _KEPT_REAL)
+        loss = -(wanted * logs[:, yes] + (1 - wanted) * logs[:, no]).mean()
+        loss = loss + aligner.loss(torch.cat([visual, kept]), packed.labels + labels)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -139,29 +173,72 @@ def train_judge(
         right = ((logits[:, yes] > logits[:, no]) == (packed.relevance > 0.99)).float().view(batch, BRANCHES).mean(1)
         for i, value in zip(chosen, right.tolist(), strict=True):
             accuracy[names[i]] += 0.05 * (value - accuracy[names[i]])
-        if step % 50 == 0:
+        if step % 50 == 0 or step == steps:
             report(step, {"loss": float(loss.detach()), **{f"accuracy/{k}": v for k, v in accuracy.items()}})
     return aligner
 
 
-def judge_test_scores(
-    model: Qwen2VLForConditionalGeneration, encoder: Encoder, task: Task, *, pairs: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Score held-out hard pairs: unseen object sets, unseen drawings, every negative hard.
+#: candidates per query in a test: the right one and a hard one. More would repeat the few different answers of a query.
+TEST_BRANCHES = 2
+#: queries judged together in a test
+_TEST_ROWS = 32
+
+
+def hard_pair_logits(
+    model: Qwen2VLForConditionalGeneration, encoder: Encoder, task: Task, split: str, *, pairs: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Score held-out hard pairs: unseen object sets, unseen drawings, every negative with one thing wrong.
+
+    Args:
+        model: The judge.
+        encoder: Tokens and pictures.
+        task: The data set.
+        split: ``calibration``, ``judge_test``, ``combinations`` or ``novel``.
+        pairs: How many, half of them right; ``TEST_BRANCHES`` of each query.
+        seed: Seed of the pairs.
 
     Returns:
-        Yes-minus-No logits (pairs,) and whether each pair matches (pairs,) bool.
+        Yes-minus-No logits (pairs,) float32, whether each pair matches (pairs,) bool, and what pairs have in common
+        that makes them dependent (pairs,) int64: the class asked for, the real picture, otherwise the query.
     """
     import torch
 
-    rng, aligner = np.random.default_rng([seed, 3]), Aligner(model, encoder)
+    rng, aligner = (
+        np.random.default_rng([seed, 3, zlib.crc32(f"{task.name}/{split}".encode())]),
+        Aligner(model, encoder),
+    )
+    part: Part = "calibration" if split == "calibration" else "test"
     yes, no = (encoder.ids(word)[0] for word in ("Yes", "No"))
-    scores, labels = [], []
+    scores, labels, groups = [], [], Grouping()
     with torch.inference_mode():
-        for _ in range(0, pairs, 64):
-            rows = [judge_row(task, rng, "judge_test", 4, foreign=0.0) for _ in range(16)]
-            packed = pack(encoder, rows, rng, test=True)
+        for _ in range(0, pairs, _TEST_ROWS * TEST_BRANCHES):
+            rows = [hard_row(task, rng, split, TEST_BRANCHES) for _ in range(_TEST_ROWS)]
+            packed = pack(encoder, rows, rng, part)
             logits, _ = answer_logits(model, aligner, packed)
             scores.append((logits[:, yes] - logits[:, no]).numpy())
             labels.append((packed.relevance > 0.99).numpy())
-    return np.concatenate(scores)[:pairs], np.concatenate(labels)[:pairs]
+            for row in rows:
+                groups.add(task, split, row.query)
+    return np.concatenate(scores)[:pairs], np.concatenate(labels)[:pairs], groups.ids(TEST_BRANCHES)[:pairs]
+
+
+class Grouping:
+    """Numbers queries so that dependent ones share a number."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[object, int] = {}
+        self._found: list[int] = []
+
+    def add(self, task: Task, split: str, query: Query) -> None:
+        """Number one query: by real picture, by class where there are few, otherwise by itself."""
+        picture = query.side.picture
+        key: object = len(self._found)
+        if picture is not None and picture.source:
+            key = picture.source
+        elif task.ask == "object" or (split == NOVEL and task.target in ("label", "crop")):
+            key = ("class", query.want_objects[0])
+        self._found.append(self._numbers.setdefault(key, len(self._numbers)))
+
+    def ids(self, candidates: int) -> np.ndarray:
+        """Return every query's number, once per candidate, int64."""
+        return np.repeat(np.array(self._found, dtype=np.int64), candidates)

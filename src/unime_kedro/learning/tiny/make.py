@@ -1,16 +1,16 @@
-"""Make one of the tiny models from nothing, save it like any other model, and test what was saved."""
+"""Make one of the tiny models from nothing and save it like any other model, with a record of how it was made."""
 
 from __future__ import annotations
 
-import logging
+import json
 import os
+import platform
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from unime_kedro.learning.tiny.batches import Encoder, TileBank
 from unime_kedro.learning.tiny.model import image_processor, new_model
@@ -19,48 +19,32 @@ from unime_kedro.learning.tiny.tokenizer import train_tokenizer
 if TYPE_CHECKING:
     from transformers import Qwen2VLForConditionalGeneration
 
-log = logging.getLogger(__name__)
+#: how a model was made, in its folder
+RECORD = "pretrain.json"
 
-_VARIANTS, _HELD_OUT = 40, 8
-
-_CARD = """---
-license: cc-by-sa-4.0
-library_name: transformers
-tags: [unime-kedro, tiny, synthetic]
----
-# {title}
-
-A real `Qwen2VLForConditionalGeneration`, shrunk to {millions:.2f} million parameters and trained from nothing on
-synthetic scenes of [OpenMoji](https://openmoji.org) drawings (CC BY-SA 4.0) by `kedro run --pipeline=pretrain` of
-unime-kedro. It exists so that the pipelines run anywhere; **its quality says nothing about the paper's models**.
-The initialisation of its first attention layer (matching heads) and its synthetic supervision stand in for what a
-pretrained multimodal LLM brings along.
-
-- Data: {n_classes} object classes in 2 x 2 scenes of 1 to 4, templates for captions, labels and questions; object sets
-  of the `pretrain` split only. Stored in float16, run in float32.
-- Recipe: {recipe}
-- Measured on held-out object sets and held-out drawings of the same classes:
-
-| test | value |
-|---|---|
-{rows}
-
-- Limits: it knows {n_classes} words and drawings, no positions, no synonyms, no photographs.
-"""
+Report = Callable[[int, dict[str, float]], None]
 
 
-def _save(model: Qwen2VLForConditionalGeneration, tokenizer: Any, folder: Path) -> None:
-    """Save weights in half precision, whole or not at all."""
+def _save(
+    model: Qwen2VLForConditionalGeneration,
+    tokenizer: Any,
+    folder: Path,
+    record: dict[str, Any],
+    finish: Callable[[Path], object] = lambda folder: None,
+) -> None:
+    """Save weights in half precision, whole or not at all; ``finish`` may add to the folder before it is in place."""
     import torch
 
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.to(torch.float16).save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    image_processor().save_pretrained(partial)
+    unfinished = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    model.to(torch.float16).save_pretrained(unfinished)
+    tokenizer.save_pretrained(unfinished)
+    image_processor().save_pretrained(unfinished)
+    (unfinished / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    finish(unfinished)
     shutil.rmtree(folder, ignore_errors=True)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.rename(folder)
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    unfinished.rename(folder)
 
 
 def _prepare(hidden: int, layers: int, seed: int) -> tuple[Any, Encoder, Qwen2VLForConditionalGeneration]:
@@ -70,29 +54,48 @@ def _prepare(hidden: int, layers: int, seed: int) -> tuple[Any, Encoder, Qwen2VL
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     tokenizer = train_tokenizer()
-    encoder = Encoder(tokenizer, TileBank(_VARIANTS, _HELD_OUT, seed))
+    encoder = Encoder(tokenizer, TileBank(seed))
     return tokenizer, encoder, new_model(tokenizer, hidden=hidden, layers=layers, seed=seed)
 
 
-def _reload(folder: Path) -> Qwen2VLForConditionalGeneration:
+class _Clock:
+    """Wall and CPU seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._start, self._cpu = time.perf_counter(), sum(os.times()[:2])
+
+    def read(self) -> dict[str, float]:
+        return {"seconds": time.perf_counter() - self._start, "cpu_seconds": sum(os.times()[:2]) - self._cpu}
+
+
+def _record(model: Any, recipe: dict[str, Any], clock: _Clock) -> dict[str, Any]:
+    """Say how a model was made, and on what."""
     import torch
-    from transformers import Qwen2VLForConditionalGeneration
+    import transformers
 
-    return Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
-
-
-def _write_card(folder: Path, title: str, model: Any, recipe: str, metrics: dict[str, float]) -> None:
-    from unime_kedro.minimmeb.classes import object_classes
-
-    rows = "\n".join(f"| {key} | {value:.3f} |" for key, value in metrics.items())
-    millions = sum(p.numel() for p in model.parameters()) / 1e6
-    card = _CARD.format(title=title, millions=millions, n_classes=len(object_classes()), recipe=recipe, rows=rows)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    return {
+        "recipe": recipe,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        **{key: round(value) for key, value in clock.read().items()},
+        "machine": f"{_processor()}, one thread",
+        "torch": torch.__version__.partition("+")[0],
+        "transformers": transformers.__version__,
+    }
 
 
-def _finish(metrics: dict[str, float], start: float, cpu: float) -> dict[str, float]:
-    used = os.times()
-    return {**metrics, "seconds": time.perf_counter() - start, "cpu_seconds": used.user + used.system - cpu}
+def _processor() -> str:
+    """Return the processor's name where Linux tells it, otherwise its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _recipe(align_steps: int, steps: int, batch: int, learning_rate: float, seed: int) -> dict[str, Any]:
+    names = ("align_steps", "steps", "batch", "learning_rate", "seed")
+    return dict(zip(names, (align_steps, steps, batch, learning_rate, seed), strict=True))
 
 
 def make_judge(
@@ -105,10 +108,11 @@ def make_judge(
     steps: int,
     batch: int,
     learning_rate: float,
-    test_pairs: int,
-    report: Callable[[int, dict[str, float]], None],
-) -> dict[str, float]:
-    """Train, save and test the tiny judge.
+    report: Report,
+    calibration_pairs: int = 1024,
+    calibration_seed: int = 0,
+) -> dict[str, Any]:
+    """Train the tiny judge, fit its temperature, and save both.
 
     Args:
         folder: Receives the model.
@@ -117,43 +121,26 @@ def make_judge(
         layers: Layers of the language model.
         align_steps: Steps of alignment.
         steps: Steps of judging.
-        batch: Queries per step.
+        batch: Queries per step, each with 8 candidates.
         learning_rate: Top learning rate.
-        test_pairs: Held-out hard pairs per data set.
-        report: Called every 50 steps with the step and its figures.
+        report: Called every 50 steps and after the last with the step and its figures.
+        calibration_pairs: Pairs per data set that the temperature is fitted on.
+        calibration_seed: Seed of these pairs.
 
     Returns:
-        ROC AUC and accuracy per data set, the mean AUC, share of scores in (.05, .95), seconds.
+        The record that is also in ``pretrain.json``: recipe, parameters, seconds, machine, versions.
     """
-    from unime_kedro.evaluation.ranking import roc_auc
-    from unime_kedro.learning.tiny.judge import judge_test_scores, train_judge
-    from unime_kedro.minimmeb.tasks import TASKS
+    from unime_kedro.learning.tiny.judge import train_judge
+    from unime_kedro.learning.tiny.measure import calibrate_judge
 
-    start, cpu = time.perf_counter(), sum(os.times()[:2])
+    clock = _Clock()
     tokenizer, encoder, model = _prepare(hidden, layers, seed)
-    train_judge(
-        model,
-        encoder,
-        align_steps=align_steps,
-        steps=steps,
-        batch=batch,
-        learning_rate=learning_rate,
-        seed=seed,
-        report=report,
-    )
-    _save(model, tokenizer, folder)
-    saved, metrics, everything = _reload(folder), {}, []
-    for name, task in TASKS.items():
-        logits, labels = judge_test_scores(saved, encoder, task, pairs=test_pairs, seed=seed)
-        metrics[f"auc/{name}"] = roc_auc(logits, labels)
-        metrics[f"accuracy/{name}"] = float(((logits > 0) == labels).mean())
-        everything.append(1 / (1 + np.exp(-logits)))
-    metrics["auc/mean"] = float(np.mean([metrics[f"auc/{name}"] for name in TASKS]))
-    scores = np.concatenate(everything)
-    metrics["score_share_between_05_95"] = float(((scores > 0.05) & (scores < 0.95)).mean())
-    recipe = f"{align_steps} steps of alignment, {steps} steps of {batch} queries x 8 candidates, graded targets."
-    _write_card(folder, "unime-kedro tiny judge", saved, recipe, metrics)
-    return _finish(metrics, start, cpu)
+    recipe = _recipe(align_steps, steps, batch, learning_rate, seed)
+    train_judge(model, encoder, **recipe, report=report)
+    record = _record(model, {"hidden": hidden, "layers": layers, **recipe}, clock)
+    calibrate = partial(calibrate_judge, pairs=calibration_pairs, seed=calibration_seed)
+    _save(model, tokenizer, folder, record, calibrate)
+    return record
 
 
 def make_embedder(
@@ -166,32 +153,15 @@ def make_embedder(
     steps: int,
     batch: int,
     learning_rate: float,
-    report: Callable[[int, dict[str, float]], None],
-) -> dict[str, float]:
-    """Train, save and test the tiny pool embedder; arguments as in :func:`make_judge`.
+    report: Report,
+) -> dict[str, Any]:
+    """Train and save the tiny pool embedder; arguments and result as in :func:`make_judge`, ``batch`` in pairs."""
+    from unime_kedro.learning.tiny.embedder import train_embedder
 
-    Returns:
-        Precision@1 among 1,000 held-out targets of all data sets, seconds.
-    """
-    from unime_kedro.learning.tiny.embedder import embedder_test_precision, train_embedder
-
-    start, cpu = time.perf_counter(), sum(os.times()[:2])
+    clock = _Clock()
     tokenizer, encoder, model = _prepare(hidden, layers, seed)
-    train_embedder(
-        model,
-        encoder,
-        align_steps=align_steps,
-        steps=steps,
-        batch=batch,
-        learning_rate=learning_rate,
-        seed=seed,
-        report=report,
-    )
-    _save(model, tokenizer, folder)
-    saved = _reload(folder)
-    metrics = {"precision_at_1_of_1000": embedder_test_precision(saved, encoder, queries=1000, seed=seed)}
-    recipe = (
-        f"{align_steps} steps of alignment, {steps} contrastive steps of {batch} pairs (InfoNCE). Middling on purpose."
-    )
-    _write_card(folder, "unime-kedro tiny pool embedder", saved, recipe, metrics)
-    return _finish(metrics, start, cpu)
+    recipe = _recipe(align_steps, steps, batch, learning_rate, seed)
+    train_embedder(model, encoder, **recipe, report=report)
+    record = _record(model, {"hidden": hidden, "layers": layers, **recipe}, clock)
+    _save(model, tokenizer, folder, record)
+    return record

@@ -1,10 +1,10 @@
-"""A small Qwen2 tokenizer in which every object name is one token."""
+"""A small Qwen2 tokenizer in which every word for an object is one token."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unime_kedro.minimmeb import texts
+from unime_kedro.minimmeb import easyvqa, texts
 from unime_kedro.minimmeb.classes import object_classes
 from unime_kedro.mllm.prompts import judge_prompt
 
@@ -45,9 +45,18 @@ CHAT_TEMPLATE = (
 )
 
 
+def known_words() -> list[str]:
+    """Return every word for an object or an answer that the tiny models know; each is one token behind a space."""
+    names = [word for c in object_classes() for word in c.words]
+    return list(dict.fromkeys([*names, *easyvqa.ANSWERS, "shape"]))
+
+
 def _training_texts() -> list[str]:
-    names = [f" {c.name}" for c in object_classes()]
+    names = [f" {word}" for word in known_words()]
+    # easy-VQA's questions, one of each wording: their words are few
+    questions = {q.text for answer in easyvqa.ANSWERS for q in easyvqa.questions("pretrain")[answer]}
     fixed = [
+        *(f" {text}" for text in sorted(questions)),
         judge_prompt("", ""),
         "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n",
         *texts.fixed_texts(),
@@ -63,7 +72,7 @@ def train_tokenizer(vocabulary: int = 1536) -> Qwen2Tokenizer:
         vocabulary: Largest vocabulary, special tokens included.
 
     Returns:
-        A ``Qwen2Tokenizer`` with Qwen2-VL's special tokens; ``" name"`` is one token for every object class.
+        A ``Qwen2Tokenizer`` with Qwen2-VL's special tokens; ``" word"`` is one token for every known word.
 
     Raises:
         ValueError: If some name is not a single token (the vocabulary is too small).
@@ -99,7 +108,7 @@ def train_tokenizer(vocabulary: int = 1536) -> Qwen2Tokenizer:
         padding_side="left",
     )
     tokenizer.chat_template = CHAT_TEMPLATE
-    split = [c.name for c in object_classes() if len(tokenizer(f" {c.name}")["input_ids"]) != 1]
+    split = [word for word in known_words() if len(tokenizer(f" {word}")["input_ids"]) != 1]
     if split:
         raise ValueError(f"vocabulary of {vocabulary} is too small: {split[:5]} are not single tokens")
     return tokenizer

@@ -24,15 +24,29 @@ def prepare_corpus(demo: DemoParameters, ingest: IngestParameters) -> tuple[dict
     Returns:
         What the corpus is, and how long it took.
     """
+    start = time.perf_counter()
+    root, pairs = resolve(demo.root), resolve(ingest.root)
+    if root in (pairs, *pairs.parents):
+        return ensure_mini_mmeb(demo)
+    own = {"name": "own data", "root": ingest.root, "digest": pairs_digest(pairs, ingest.split)}
+    return own, {"written": 0, "seconds": time.perf_counter() - start}
+
+
+def ensure_mini_mmeb(demo: DemoParameters) -> tuple[dict[str, Any], dict[str, float]]:
+    """Write mini-MMEB if it is not there yet, or was written with other parameters.
+
+    Args:
+        demo: How it is made.
+
+    Returns:
+        What the corpus is, and how long it took.
+    """
     from unime_kedro.atomic import locked
     from unime_kedro.minimmeb.corpus import VERSION, folder_digest, read_manifest, write_corpus
     from unime_kedro.minimmeb.tasks import TASKS
 
     start = time.perf_counter()
-    root, pairs = resolve(demo.root), resolve(ingest.root)
-    if root not in (pairs, *pairs.parents):
-        own = {"name": "own data", "root": ingest.root, "digest": pairs_digest(pairs, ingest.split)}
-        return own, {"written": 0, "seconds": time.perf_counter() - start}
+    root = resolve(demo.root)
     unknown = sorted((set(demo.train_pairs) | set(demo.eval_queries)) - set(TASKS))
     if unknown:
         raise ConfigurationError(f"demo: unknown data sets {unknown}; mini-MMEB has {', '.join(TASKS)}")

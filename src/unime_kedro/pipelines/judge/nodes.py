@@ -35,14 +35,19 @@ def judge(
 
     Raises:
         DataError: If the pool belongs to another corpus, or too many pairs could not be judged.
+        ModelError: If the judge or its calibration cannot be read.
     """
     from unime_kedro.mining.judging import judge_pairs
     from unime_kedro.mining.lineage import check_lineage, corpus_digest, table_digest
-    from unime_kedro.mllm.adapters import load_adapter
+    from unime_kedro.mllm.adapters import load_adapter, local_or_hub
+    from unime_kedro.mllm.calibration import read_temperature
     from unime_kedro.mllm.judge import PrefixJudge
 
     origin = {"corpus": corpus_digest(items, queries), "pool": table_digest(pool)}
     check_lineage(pool_origin, origin, "pool.parquet", "kedro run --pipelines=pool,judge,select")
+    temperature = judge.temperature
+    if temperature == "model":
+        temperature = read_temperature(local_or_hub(judge.model), judge.revision)
     backend = PrefixJudge(
         load_adapter(model_spec(judge)),
         batch_size=judge.batch_size,
@@ -58,6 +63,7 @@ def judge(
         backend,
         judge_store,
         resolve(image_root),
+        temperature=temperature,
         flush_seconds=judge.flush_seconds,
         max_error_share=judge.max_error_share,
         progress=progress,

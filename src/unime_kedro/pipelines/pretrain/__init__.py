@@ -1,5 +1,5 @@
-"""Make the embedded tiny models from nothing."""
+"""Make the embedded tiny models from nothing, and measure them."""
 
-from unime_kedro.pipelines.pretrain.pipeline import create_pipeline
+from unime_kedro.pipelines.pretrain.pipeline import create_measure_pipeline, create_pipeline
 
-__all__ = ["create_pipeline"]
+__all__ = ["create_measure_pipeline", "create_pipeline"]

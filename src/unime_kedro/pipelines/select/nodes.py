@@ -1,10 +1,10 @@
 """Nodes of pipeline ``select``."""
 
 import logging
-from pathlib import PurePosixPath
 
 import polars as pl
 
+from unime_kedro.own_data import is_embedded_model
 from unime_kedro.parameters import JudgeParameters, SelectParameters
 from unime_kedro.paths import resolve
 
@@ -61,7 +61,8 @@ def select(
     )
     if len(found.skipped):
         reasons = dict(found.skipped["reason"].value_counts().rows())
-        log.warning("%d queries have no negatives, see skipped.parquet: %s", len(found.skipped), reasons)
+        count = "1 query has" if len(found.skipped) == 1 else f"{len(found.skipped):,} queries have"
+        log.warning("%s no negatives, see skipped.parquet: %s", count, reasons)
     _warn_of_fallbacks(found.metrics["fallback_share"], select)
     shares = false_negatives_by_dataset(found.selection, queries)
     return (
@@ -108,7 +109,8 @@ def measure(
     """Measure judge, filter and choice against the known truth of mini-MMEB; nothing for data without one.
 
     Returns:
-        Known relevance of the pairs (query_id, item_id, relevance), and metrics; both empty without a truth.
+        True relevance of every judged pair and pool pair (query_id, item_id, relevance; null where unknown), and
+        metrics; both empty without a truth.
     """
     from unime_kedro.evaluation.truth import distinct_pairs, measure_mining, relevance_of_pairs
 
@@ -129,7 +131,7 @@ def show(
     judge_scores: pl.DataFrame,
     negatives: pl.DataFrame,
     selection: pl.DataFrame,
-    relevance: pl.DataFrame,
+    pool_relevance: pl.DataFrame,
     select: SelectParameters,
     judge: JudgeParameters,
     image_root: str,
@@ -140,7 +142,7 @@ def show(
     dropped = int(selection["dropped_false_negative"].sum())
     facts = {
         "Queries": f"{len(queries):,}",
-        "Pool": f"{len(pool):,} pairs",
+        "Pool": f"{len(pool):,} pair{'' if len(pool) == 1 else 's'}",
         "False negatives dropped": f"{dropped:,} ({dropped / max(len(pool), 1):.1%} of the pool)",
         "Fallback queries": f"{selection.filter(pl.col('outcome') == 'fallback').height:,}",
         "Judge": judge.model,
@@ -159,6 +161,6 @@ def show(
         seed=select.seed,
         title="Mined hard negatives",
         facts=facts,
-        truth=relevance if len(relevance) else None,
-        note=TINY_NOTE if PurePosixPath(judge.model).name.startswith("tiny-") else None,
+        truth=pool_relevance if len(pool_relevance) else None,
+        note=TINY_NOTE if is_embedded_model(judge.model) else None,
     )

@@ -16,7 +16,11 @@ def create_pipeline(**_: object) -> Pipeline:
                 ["skipped", "selection", "negatives", "select_metrics"],
             ),
             node(export, ["negatives", "queries", "items", "judge_scores"], "mined"),
-            node(measure, [*tables, "corpus_truth"], ["relevance", "truth_metrics"]),
-            node(show, [*tables, "relevance", "params:select", "params:judge", "params:ingest.image_root"], "gallery"),
+            node(measure, [*tables, "corpus_truth"], ["pool_relevance", "truth_metrics"]),
+            node(
+                show,
+                [*tables, "pool_relevance", "params:select", "params:judge", "params:ingest.image_root"],
+                "gallery",
+            ),
         ]
     )

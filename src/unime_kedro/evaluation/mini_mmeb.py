@@ -1,0 +1,95 @@
+"""An embedder on everything that mini-MMEB asks: evaluation sets, five captions a picture, compositional captions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from unime_kedro.errors import DataError
+from unime_kedro.evaluation.captions import CAPTION, CaptionPrompts, evaluate_captions
+from unime_kedro.evaluation.compositional import evaluate_compositional
+from unime_kedro.evaluation.embedders import Embed, evaluate_embedder
+from unime_kedro.evaluation.summaries import summarise
+from unime_kedro.io.captions import read_captions
+from unime_kedro.io.mmeb_eval import read_eval_sets
+from unime_kedro.io.sugarcrepe import read_sugarcrepe
+from unime_kedro.minimmeb import texts
+from unime_kedro.minimmeb.tasks import META_TASKS, TASKS
+from unime_kedro.mining.images import ProgressFactory
+
+#: mini-MMEB's words around pictures and captions, the same as in its retrieval sets
+PROMPTS = CaptionPrompts(
+    image_query=texts.CAPTION_QUERY,
+    caption_query=texts.IMAGE_QUERY.format(caption=CAPTION),
+    image_target=texts.IMAGE_TARGET,
+)
+
+
+def evaluate_mini_mmeb(
+    root: str | Path, embed: Embed, *, seed: int = 0, progress: ProgressFactory | None = None
+) -> dict[str, float]:
+    """Measure an embedder on mini-MMEB.
+
+    ===============================  ===================================================================================
+    metric                           definition
+    ===============================  ===================================================================================
+    precision_at_1/<name>            Precision@1 of a data set, ties counted as wrong; the unweighted mean of data sets
+                                     for a meta-task, for ``in_distribution``, ``out_of_distribution`` and ``all``
+    recall_at_1/EmojiCaptions_<way>  five captions a picture, among all captions or pictures (Flickr30K's measure)
+    compositional/<name>             share of pictures nearer to the caption than to the changed one, by file, and the
+                                     unweighted mean of files for ``replace``, ``swap``, ``add`` (SugarCrepe's measure)
+    ..._low/..., ..._high/...        95 % interval of each, bootstrapped over queries (over pictures for captions)
+    ..._chance/...                   one in as many as there are candidates; what is known without the picture (a
+                                     question names its answers) gives more, see docs/mini-mmeb.md
+    ===============================  ===================================================================================
+
+    Args:
+        root: Folder of the corpus.
+        embed: The embedder (see :mod:`.embedders`).
+        seed: Seed of the bootstrap.
+        progress: ``unime_kedro.progress.progress`` or alike.
+
+    Returns:
+        Metric -> value.
+
+    Raises:
+        DataError: If the corpus, or a part of it, is not there.
+    """
+    root = Path(root)
+    if not (root / "eval").is_dir():
+        raise DataError(f"{root}: expected mini-MMEB with its folder eval; kedro run --pipeline=demo writes it.")
+    sets = read_eval_sets(root / "eval", root / "eval" / "images")
+    predictions = evaluate_embedder(sets, embed, root / "eval" / "images", progress=progress)
+    metrics = _figures("precision_at_1", summarise(predictions, META_TASKS, seed=seed))
+    seen = {name: "out_of_distribution" if task.unseen else "in_distribution" for name, task in TASKS.items()}
+    by_side = summarise(predictions, seen, seed=seed).filter(pl.col("kind") == "group")
+    return metrics | _figures("precision_at_1", by_side) | _captions(root, embed, seed) | _changed(root, embed, seed)
+
+
+def _captions(root: Path, embed: Embed, seed: int) -> dict[str, float]:
+    folder = root / "captions" / "EmojiCaptions"
+    if not folder.is_dir():  # demo.caption_images: 0
+        return {}
+    found = read_captions(folder / "annotations.csv", folder / "images")
+    rows = evaluate_captions(*found, embed, folder / "images", PROMPTS, dataset="EmojiCaptions")
+    summary = summarise(rows, {}, unit="image_id", seed=seed)
+    return _figures("recall_at_1", summary.filter(pl.col("kind") == "dataset"))
+
+
+def _changed(root: Path, embed: Embed, seed: int) -> dict[str, float]:
+    folder = root / "compositional" / "EmojiCrepe"
+    if not folder.is_dir():  # demo.compositional_entries: 0
+        return {}
+    entries = read_sugarcrepe(folder, folder / "images")
+    rows = evaluate_compositional(entries, embed, folder / "images", PROMPTS)
+    groups = {name: name.partition("_")[0] for name in entries["dataset"].unique()}
+    return _figures("compositional", summarise(rows, groups, unit="image", seed=seed))
+
+
+def _figures(metric: str, summary: pl.DataFrame) -> dict[str, float]:
+    """Return a summary's values, interval ends and chance levels under flat names."""
+    found: dict[str, float] = {}
+    for name, *values in summary.select("name", "value", "low", "high", "chance").iter_rows():
+        found |= {f"{metric}{end}/{name}": v for end, v in zip(("", "_low", "_high", "_chance"), values, strict=True)}
+    return found

@@ -1,0 +1,61 @@
+"""What a run of ``pretrain`` or ``measure`` says at its end: the figures of the tiny models' cards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from unime_kedro.minimmeb.tasks import TASKS
+
+#: a line's label -> stages whose metrics it is made of, whichever ran
+_JUDGE = ("measure_judge", "pretrain_judge")
+_EMBEDDER = ("measure_embedder", "pretrain_embedder")
+#: stages after which there is something to say
+MODEL_STAGES = _JUDGE + _EMBEDDER
+
+
+def model_lines(metrics: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return (label, text) of every line: AUC of the judge, its calibration, Precision@1 of the embedder.
+
+    Args:
+        metrics: stage -> its metrics, of :func:`.learning.tiny.measure.measure_judge` and
+            :func:`.evaluation.mini_mmeb.evaluate_mini_mmeb`.
+    """
+    judge = next((metrics[stage] for stage in _JUDGE if stage in metrics), {})
+    embedder = next((metrics[stage] for stage in _EMBEDDER if stage in metrics), {})
+    lines = [
+        ("judge", _figures("ROC AUC", judge, "auc", first="all", among=_meta_tasks())),
+        ("", _figures("unseen things", judge, "unseen_auc", among=list(TASKS))),
+        ("", _figures("unseen classes", judge, "novel_auc", among=list(TASKS))),
+        ("", _calibration(judge)),
+        ("embedder", _figures("Precision@1", embedder, "precision_at_1", first="all", among=_meta_tasks())),
+        ("", _figures("", embedder, "precision_at_1", among=["in_distribution", "out_of_distribution"])),
+        ("", _figures("Recall@1", embedder, "recall_at_1", among=["EmojiCaptions_i2t", "EmojiCaptions_t2i"])),
+        ("", _figures("compositional", embedder, "compositional", among=["replace", "swap", "add"])),
+        ("models", "tiny and trained on synthetic data: these figures say nothing of real models"),
+    ]
+    return [(label, text) for label, text in lines if text]
+
+
+def _meta_tasks() -> list[str]:
+    return list(dict.fromkeys(task.meta_task for task in TASKS.values()))
+
+
+def _figures(title: str, m: Mapping[str, Any], metric: str, *, among: list[str], first: str = "") -> str:
+    """Return "title 0.900 (0.880 to 0.920); name 0.910, name 0.890", "" where nothing was measured."""
+    parts = [f"{name} {m[f'{metric}/{name}']:.3f}" for name in among if f"{metric}/{name}" in m]
+    head = title
+    if first and f"{metric}/{first}" in m:
+        value, low, high = (m[f"{metric}{end}/{first}"] for end in ("", "_low", "_high"))
+        head = f"{title} {value:.3f} ({low:.3f} to {high:.3f});"
+    return f"{head} {', '.join(parts)}".strip() if parts else ""
+
+
+def _calibration(m: Mapping[str, Any]) -> str:
+    if "temperature" not in m:
+        return ""
+    return (
+        f"calibration error {m['ece']:.3f} at temperature {m['temperature']:.3f}, {m['ece_raw']:.3f} without; "
+        f"{m['score_share_between_05_95']:.1%} of scores between .05 and .95, "
+        f"{m['score_share_between_05_95_raw']:.1%} without"
+    )
