@@ -9,7 +9,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import polars as pl
 import polars.selectors as cs
 
+from unime_kedro.atomic import locked
 from unime_kedro.quality.docs import make_context, publish
 from unime_kedro.quality.report import SAMPLES
 from unime_kedro.quality.rules import Rule
@@ -44,7 +45,8 @@ def evaluate(
     Returns:
         Rule name -> None when it holds, else what Great Expectations found.
     """
-    with _LOCK, _quiet():
+    # Great Expectations compares its suite with the one on disk: another run must not write it in between
+    with _LOCK, _quiet(), locked(docs.parent / "gx" / ".lock") if docs is not None else nullcontext():
         gx = _import()
         context = _context(docs)
         expectations = [_expectation(gx, rule, samples.get(rule.name, ())) for rule in rules]

@@ -22,7 +22,7 @@ supervision stand in for what a pretrained multimodal LLM brings along.
 
 ## Data
 
-Synthetic: scenes of one to three of {n_classes} object classes, drawn anew from [OpenMoji](https://openmoji.org)
+Synthetic: scenes of one to four of {n_classes} object classes, drawn anew from [OpenMoji](https://openmoji.org)
 (CC BY-SA 4.0), with captions, labels and questions made from templates, a quarter of the names that have one replaced
 by a synonym; object sets of mini-MMEB's split `pretrain` only. Real: pictures 0 to 2,999 of
 [easy-VQA](https://github.com/vzhou842/easy-VQA)'s training part (MIT) whose shape is at least 20 pixels wide and high,
@@ -39,6 +39,10 @@ seeds give equal weights on equal machines. Stored in float16, run in float32.
 Recomputed by `kedro run --pipeline=measure` from the saved weights. Intervals: 95 %, bootstrapped over queries (over
 classes and real pictures where several queries share one).
 """
+
+_TEST = """ROC AUC on {pairs:,} held-out pairs, {each:,} a data set. The sets of several objects asked for, all drawings
+and the real pictures were nowhere in pretraining; half of the pairs are right, every other one has exactly one thing
+wrong, from the same subgroup of OpenMoji where there is one."""
 
 _CALIBRATION = """Accuracy at .5: {accuracy:.3f}. Expected calibration error (15 bins): {ece_raw:.3f} as trained,
 {ece:.3f} with the temperature {temperature:.3f} that was fitted on the calibration split and stands in
@@ -114,9 +118,7 @@ def judge_card(record: Mapping[str, Any], metrics: Metrics) -> str:
     return "\n".join(
         [
             _head("unime-kedro tiny judge", record, recipe),
-            f"ROC AUC on {pairs:,} held-out pairs, {pairs // len(TRAIN_TASKS):,} a data set. The sets of objects asked "
-            "for, the drawings and the real\npictures were nowhere in pretraining; half of the pairs are right, every "
-            "other one has exactly one thing wrong, from the\nsame subgroup of OpenMoji where there is one.",
+            _TEST.format(pairs=pairs, each=pairs // len(TRAIN_TASKS)),
             _table("| data set, meta-task | ROC AUC |", seen),
             f"Out of what it was trained for, and on {N_NOVEL} classes whose drawings and names it has never seen:",
             _table("| data set | what is unseen | ROC AUC |", unseen + novel),
