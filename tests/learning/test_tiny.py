@@ -287,6 +287,27 @@ def test_the_shipped_judge_is_as_good_as_its_card_says():
     assert found["ece"] <= found["ece_raw"]
 
 
+@pytest.mark.slow
+def test_the_shipped_embedder_is_as_middling_as_the_lab_notes_say():
+    from unime_kedro.learning.tiny.embedder import mixed_precision
+    from unime_kedro.learning.tiny.measure import JudgeTest
+
+    test = JudgeTest(ROOT / "models/tiny-embedder", pairs=64, seed=11)
+    found = mixed_precision(test.model, test.encoder, queries=1000, split="calibration", seed=11)
+    assert found == pytest.approx(0.372, abs=0.006)
+
+
+def test_measuring_a_model_that_is_not_there_says_so(tmp_path):
+    from unime_kedro.errors import ModelError
+    from unime_kedro.learning.tiny.measure import measure_judge
+
+    with pytest.raises(ModelError, match=r"there is no model folder .*nope"):
+        measure_judge(tmp_path / "nope", pairs=64, seed=1)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match=r"has no config\.json"):
+        measure_judge(tmp_path / "empty", pairs=64, seed=1)
+
+
 def test_the_weights_in_the_repository_stay_small():
     size = sum(file.stat().st_size for file in (ROOT / "models").rglob("*") if file.is_file())
     assert size <= 16 * 2**20

@@ -203,10 +203,8 @@ def hard_pair_logits(
     """
     import torch
 
-    rng, aligner = (
-        np.random.default_rng([seed, 3, zlib.crc32(f"{task.name}/{split}".encode())]),
-        Aligner(model, encoder),
-    )
+    rng = np.random.default_rng([seed, 3, zlib.crc32(f"{task.name}/{split}".encode())])
+    aligner = Aligner(model, encoder)
     part: Part = "calibration" if split == "calibration" else "test"
     yes, no = (encoder.ids(word)[0] for word in ("Yes", "No"))
     scores, labels, groups = [], [], Grouping()

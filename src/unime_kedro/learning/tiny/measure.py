@@ -15,6 +15,7 @@ from unime_kedro.evaluation.statistics import bootstrap_interval
 from unime_kedro.learning.tiny.judge import hard_pair_logits
 from unime_kedro.minimmeb.scenes import COMBINATIONS, NOVEL
 from unime_kedro.minimmeb.tasks import TASKS, TRAIN_TASKS, Task
+from unime_kedro.mllm.adapters import local_or_hub
 from unime_kedro.mllm.calibration import read_temperature, write_calibration
 from unime_kedro.mllm.judgements import score
 
@@ -55,6 +56,9 @@ class JudgeTest:
         folder: The model's folder.
         pairs: Pairs per data set.
         seed: Seed of the pairs and of their drawings.
+
+    Raises:
+        ModelError: If there is no model in the folder.
     """
 
     def __init__(self, folder: Path, *, pairs: int, seed: int) -> None:
@@ -63,6 +67,7 @@ class JudgeTest:
 
         from unime_kedro.learning.tiny.batches import Encoder, TileBank
 
+        local_or_hub(str(folder))
         torch.set_num_threads(1)  # more are slower for a model of this size
         self.pairs, self.seed = pairs, seed
         self.model: Qwen2VLForConditionalGeneration = Qwen2VLForConditionalGeneration.from_pretrained(
