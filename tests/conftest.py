@@ -71,6 +71,11 @@ def model_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="session")
+def qwen2_vl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _save_random_model(tmp_path_factory.mktemp("one_qwen2_vl"), "qwen2_vl")
+
+
+@pytest.fixture(scope="session")
 def adapter(model_folder: Path):
     from unime_kedro.mllm.adapters import load_adapter
     from unime_kedro.mllm.content import ModelSpec

@@ -21,6 +21,7 @@ ALLOWED = {
     "evaluation": {"mllm", "mining", "io", "minimmeb"},
     "quality": set(),
     "tracking": {"quality", "io"},
+    "ablations": {"tracking", "evaluation", "io", "mining", "mllm", "own_data"},
 }
 SHARED = {"atomic", "config", "errors", "imports", "parameters", "paths", "progress"}
 NO_FRAMEWORK = {"minimmeb", "mllm", "mining", "learning", "evaluation"}

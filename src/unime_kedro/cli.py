@@ -208,3 +208,58 @@ def import_release_command(file: Path, out: Path | None, image_root: Path | None
         if (message := system_message(error)) is None:
             raise
         raise RunFailed(message) from error
+
+
+def _numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> list[int] | None:
+    try:
+        return None if value is None else [int(part) for part in value.split(",")]
+    except ValueError as error:
+        raise click.BadParameter(f"expected whole numbers with commas between them, got {value!r}") from error
+
+
+@main.command("ablate")
+@click.argument("group", required=False)
+@click.option("--seeds", callback=_numbers, help="Seeds to run, such as 1,2,3. Without it those of the group.")
+@click.option("--arms", help="Arms to run, with commas between them. Without it all.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs side by side: one per core, one alone on GPUs.")
+@click.option("--env", "-e", help="Kedro's environment.")
+@click.option("--tune", is_flag=True, help="Find each arm's best value of the group's tune.key on validation data.")
+@click.option("--dry-run", is_flag=True, help="Check everything and show what would be run.")
+@click.option("--list", "list_", is_flag=True, help="Show the groups.")
+def ablate_command(
+    group: str | None,
+    seeds: list[int] | None,
+    arms: str | None,
+    jobs: int | None,
+    env: str | None,
+    tune: bool,
+    dry_run: bool,
+    list_: bool,
+) -> None:
+    """Compare the arms of GROUP, one of those in conf/base/ablations.yml.
+
+    Every arm is run with every seed in a process of its own, on the same mined data; what is done already is not run
+    again, so that the same command goes on where it was stopped.
+    """
+    if group is None and not list_:
+        raise click.UsageError("Name a GROUP; `unime ablate --list` shows them.")
+    import unime_kedro.settings  # noqa: F401  (switches off usage statistics of what is imported below)
+    from unime_kedro.ablations.command import Choice, ablate, list_groups
+    from unime_kedro.failures import message_of
+
+    try:
+        with _sigterm_interrupts():
+            _configure_logging()
+            if group is None:
+                list_groups(env, click.echo)
+                return
+            chosen = [name.strip() for name in arms.split(",")] if arms else None
+            complete = ablate(Choice(group, chosen, seeds, jobs, env, tune, dry_run), click.echo)
+    except KeyboardInterrupt as stop:
+        click.echo("Interrupted. Finished runs stay; the same command goes on with the others.", err=True)
+        sys.exit(143 if isinstance(stop, _Terminated) else 130)
+    except Exception as error:
+        if (message := message_of(error)) is None:
+            raise
+        raise RunFailed(message) from error
+    sys.exit(0 if complete else 1)

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
-from unime_kedro.pipelines import demo, ingest, judge, pool, pretrain, select
+from unime_kedro.pipelines import demo, ingest, judge, pool, pretrain, select, train
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -23,4 +23,5 @@ def register_pipelines() -> dict[str, Pipeline]:
         "pretrain": demo.create_embedded_pipeline() + pretrain.create_pipeline(),
         "measure": demo.create_embedded_pipeline() + pretrain.create_measure_pipeline(),
     }
+    models["train"] = train.create_pipeline()
     return {**parts, **models, "mine": mine, "__default__": mine}

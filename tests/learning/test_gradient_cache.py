@@ -130,6 +130,63 @@ def test_qwen2_vl_with_mixed_rows_and_dropout():
         assert relative(found, wanted) < 1e-5
 
 
+def test_lora_with_dropout_on_mixed_rows(request, pictures):
+    pytest.importorskip("peft")
+    from unime_kedro.learning.gradient_cache import cached_backward
+    from unime_kedro.learning.trainable import make_trainable
+    from unime_kedro.mllm.adapters import load_adapter
+    from unime_kedro.mllm.content import ModelSpec
+    from unime_kedro.mllm.images import read_image
+
+    adapter = load_adapter(ModelSpec(str(request.config.rootpath / "models/tiny-embedder"), device="cpu"))
+    report = make_trainable(
+        adapter, tuning="lora", rank=4, alpha=16, dropout=0.1, targets=["q_proj", "v_proj", "down_proj", "qkv"], seed=3
+    )
+    assert report.trainable
+    with torch.no_grad():  # a second matrix of zero would let no gradient through to the first
+        for name, p in adapter.model.named_parameters():
+            if "lora_B" in name:
+                p.normal_(std=0.05, generator=torch.Generator().manual_seed(p.numel()))
+    adapter.model.train()
+    images = [read_image(adapter, picture) for picture in pictures]
+    words = ["a dog", "the pie and the camera", "an axe", "words", "two ducks", "a saw", "what is it?", "the crown"]
+    # words alone, pictures alone and both, in turn: every chunk is mixed
+    rows = [
+        ("<|image_1|>" if i % 3 == 1 else f"<|image_1|>\n{w}", images[i]) if i % 3 else (w, None)
+        for i, w in enumerate(words)
+    ]
+
+    def encode(chunk):
+        vectors = []
+        for text, image in chunk:  # row by row: the same random numbers for a row, whatever chunk it is in
+            piece = adapter.encode(text, image)
+            features = None if image is None else adapter.image_features([image])[0]
+            inputs = adapter.embed_tokens(torch.from_numpy(piece.ids)[None], features)
+            vectors.append(adapter.decode(inputs, torch.from_numpy(piece.positions)[:, None], None, None)[0, -1])
+        return torch.stack(vectors)
+
+    def run(sizes: list[int] | None, seed: int) -> tuple[float, dict[str, np.ndarray]]:
+        adapter.model.zero_grad()
+        torch.manual_seed(seed)
+        if sizes is None:
+            loss = info_nce(encode(rows))
+            loss.backward()
+            return float(loss.detach()), gradients(adapter.model)
+        ends = np.cumsum(sizes)
+        chunks = [rows[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+        return float(cached_backward(encode, chunks, info_nce)), gradients(adapter.model)
+
+    expected, wanted = run(None, 5)
+    assert len(wanted) == 2 * len(report.lora_modules)
+    assert all("lora_" in name and np.abs(value).max() > 0 for name, value in wanted.items())
+    for sizes in ([2, 2, 2, 2], [5, 3], [1] * 8):
+        value, found = run(sizes, 5)
+        assert value == pytest.approx(expected, abs=1e-6)
+        assert relative(found, wanted) < 1e-5
+    # dropout does something here: other random numbers give other gradients
+    assert relative(run([5, 3], 6)[1], wanted) > 1e-2
+
+
 def _free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
+from slow_losses import slow_contrastive, slow_cosine, slow_kl, slow_soft_label, slow_softmax  # noqa: E402
+
 from unime_kedro.learning.losses import (  # noqa: E402
     combined_info_nce,
     hard_negative_cross_entropy,
@@ -21,50 +23,6 @@ from unime_kedro.learning.losses import (  # noqa: E402
 DIVERGENCES = ["symmetric", "forward", "reverse", "jensen_shannon"]
 FLOORS = [0.0, 1e-8, 1e-3]
 QUICK = settings(max_examples=40, deadline=None)
-
-
-# --- the slow way: lists of floats in double precision ---
-
-
-def slow_cosine(a, b) -> float:
-    dot = math.fsum(x * y for x, y in zip(a, b, strict=True))
-    return dot / math.sqrt(math.fsum(x * x for x in a)) / math.sqrt(math.fsum(y * y for y in b))
-
-
-def slow_softmax(values, temperature: float) -> list[float]:
-    powers = [math.exp((v - max(values)) / temperature) for v in values]
-    return [p / math.fsum(powers) for p in powers]
-
-
-def slow_kl(a, b, floor: float) -> float:
-    return math.fsum(x * (math.log(max(x, floor)) - math.log(max(y, floor))) for x, y in zip(a, b, strict=True) if x)
-
-
-def slow_divergence(p, q, divergence: str, floor: float) -> float:
-    m = [(x + y) / 2 for x, y in zip(p, q, strict=True)]
-    return {
-        "symmetric": lambda: (slow_kl(p, q, floor) + slow_kl(q, p, floor)) / 2,
-        "forward": lambda: slow_kl(q, p, floor),
-        "reverse": lambda: slow_kl(p, q, floor),
-        "jensen_shannon": lambda: (slow_kl(p, m, floor) + slow_kl(q, m, floor)) / 2,
-    }[divergence]()
-
-
-def slow_soft_label(query, candidates, scores, student=0.02, judge=0.02, floor=1e-8, divergence="symmetric") -> float:
-    total = 0.0
-    for q, row, judged in zip(query, candidates, scores, strict=True):
-        p = slow_softmax([slow_cosine(q, c) for c in row], student)
-        total += slow_divergence(p, slow_softmax(judged, judge), divergence, floor)
-    return total / len(query)
-
-
-def slow_contrastive(query, rows, positives, temperature=0.02, left_out=frozenset()) -> float:
-    total = 0.0
-    for i, q in enumerate(query):
-        kept = [j for j in range(len(rows)) if j == positives[i] or (i, j) not in left_out]
-        p = slow_softmax([slow_cosine(q, rows[j]) for j in kept], temperature)
-        total -= math.log(p[kept.index(positives[i])])
-    return total / len(query)
 
 
 def batch(n=3, width=4, d=5, seed=0):
@@ -124,6 +82,47 @@ def test_the_floor_bounds_the_logarithm_of_a_wrong_certainty():
     scores = torch.tensor([[0.0, 1.0]])
     assert float(soft_label_loss(query, candidates, scores, probability_floor=0)) == pytest.approx(50, abs=1e-4)
     assert float(soft_label_loss(query, candidates, scores)) == pytest.approx(8 * math.log(10), abs=1e-4)
+
+
+@pytest.mark.parametrize(("gap", "floor"), [(0.5, math.exp(-25)), (0.25, math.exp(-12.5))])
+def test_at_a_probability_of_the_floor_value_and_gradient_are_halved_inside_the_logarithm(gap, floor):
+    # the judge is sure of the second, whose p is the floor to within itself: -log(2 * floor) instead of -log(floor)
+    def forward(probability_floor):
+        cosines = torch.tensor([[gap, 0.0]], dtype=torch.float64, requires_grad=True)
+        rest = (1 - cosines.detach() ** 2).sqrt()
+        query = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+        loss = soft_label_loss(
+            query,
+            torch.stack([cosines, rest], dim=-1),
+            torch.tensor([[0.0, 1e3]]),
+            probability_floor=probability_floor,
+            divergence="forward",
+        )
+        loss.backward()
+        return float(loss.detach()), cosines.grad
+
+    exact, gradient = forward(0.0)
+    floored, faded = forward(floor)
+    assert exact == pytest.approx(gap / 0.02, abs=1e-4)
+    assert floored == pytest.approx(gap / 0.02 - math.log(2), abs=1e-4)
+    torch.testing.assert_close(faded, gradient / 2, rtol=1e-4, atol=1e-6)
+    assert float(gradient[0, 1]) == pytest.approx(-50, rel=1e-4)  # -1 / 0.02: nothing else is in its way
+
+
+def test_jensen_shannon_with_a_floor_by_hand():
+    # P = (1, 0), Q = (0, 1), M = (1/2, 1/2): log 1 - log(1/2 + floor), from both sides
+    query, candidates = at_cosines([[1.0, 0.0]])
+    value = soft_label_loss(
+        query, candidates, torch.tensor([[0.0, 1.0]]), probability_floor=0.25, divergence="jensen_shannon"
+    )
+    assert float(value) == pytest.approx(-math.log(0.75), abs=1e-4)
+
+
+def test_where_both_agree_the_floor_takes_the_value_below_zero_by_what_it_adds():
+    # P = Q = (1/4, 1/4, 1/4, 1/4): log(1/4) - log(1/4 + floor)
+    query, candidates = at_cosines([[0.3] * 4])
+    value = soft_label_loss(query, candidates, torch.full((1, 4), 0.7), probability_floor=0.25)
+    assert float(value) == pytest.approx(-math.log(2), abs=1e-6)
 
 
 def test_certain_strangers_are_log_2_apart_in_jensen_shannon():
@@ -201,17 +200,22 @@ def test_losses_with_hard_negatives_equal_the_slow_loop(seed, n, width, density)
     assert float(combined_info_nce(q, c, same=torch.from_numpy(same))) == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
-def test_the_floor_is_within_log_2_of_the_releases():
-    # the release, Embedding/src/loss.py: in KL(A||B) log(A) is exact and B gets 1e-8 added
-    def release(a, b):
-        return math.fsum(x * (math.log(x) - math.log(y + 1e-8)) for x, y in zip(a, b, strict=True) if x)
+def test_the_floor_in_one_logarithm_or_in_both_is_hardly_a_difference():
+    # the release adds 1e-8 to B alone in KL(A||B); A * log(1 + 1e-8 / A) < 1e-8 for each of the four candidates
+    def both(a, b):
+        return math.fsum(x * (math.log(x + 1e-8) - math.log(y + 1e-8)) for x, y in zip(a, b, strict=True))
 
+    floored = 0
     for seed in range(20):
         query, candidates, scores = batch(n=1, seed=seed)
         p = slow_softmax([slow_cosine(query[0], c) for c in candidates[0]], 0.02)
         q = slow_softmax(scores[0], 0.02)
+        expected = (slow_kl(p, q, 1e-8) + slow_kl(q, p, 1e-8)) / 2
+        assert expected == pytest.approx((both(p, q) + both(q, p)) / 2, abs=5e-8)
         got = float(soft_label_loss(*tensors(query, candidates, scores)))
-        assert -1e-4 <= got - (release(p, q) + release(q, p)) / 2 <= math.log(2) + 1e-4
+        assert got == pytest.approx(expected, rel=2e-5, abs=1e-4)
+        floored += expected < (slow_kl(p, q, 0) + slow_kl(q, p, 0)) / 2 - 1
+    assert floored >= 10  # it is no small thing at these temperatures
 
 
 # --- properties ---
@@ -234,8 +238,8 @@ def test_a_student_who_agrees_has_no_loss_and_no_gradient(values, divergence, fl
         probability_floor=floor,
         divergence=divergence,
     )
-    assert float(loss.detach()) == pytest.approx(0, abs=1e-5)
-    if floor == 0:  # the floor takes its logarithms out of the gradient, so that agreement is no longer the minimum
+    assert -math.log(1 + floor * len(values)) - 1e-5 <= float(loss.detach()) <= 1e-5
+    if floor == 0:  # where the floor stands in one logarithm alone, agreement is not exactly the minimum
         loss.backward()
         assert float(candidates.grad.abs().max()) < 1e-3
 
@@ -409,6 +413,32 @@ def test_extreme_embeddings_give_finite_losses_and_gradients(length, dtype):
         # a gradient has the size of 1 / length, and 1 / 1e-38 / temperature is beyond float32
         if length != 1e-38:
             assert all(g is None or torch.isfinite(g).all() for g in (query.grad, candidates.grad))
+
+
+@pytest.mark.parametrize("floor", [0.0, 1e-8, 1e-30])
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+@pytest.mark.parametrize("sure", ["positive", "negative", "neither"])
+def test_opposite_embeddings_at_a_low_temperature_give_the_expected_value_and_finite_gradients(floor, divergence, sure):
+    # logits 100 and -100, the judge's 0 and 1 over .01
+    query, candidates = at_cosines([[1.0, -1.0, -1.0], [-1.0, 1.0, -1.0]])
+    query = query.clone()
+    scores = {"positive": [1.0, 0.0, 0.0], "negative": [0.0, 0.0, 1.0], "neither": [0.5, 0.5, 0.5]}[sure]
+    query.requires_grad_()
+    candidates.requires_grad_()
+    loss = soft_label_loss(
+        query,
+        candidates,
+        torch.tensor([scores, scores]),
+        student_temperature=0.01,
+        judge_temperature=0.01,
+        probability_floor=floor,
+        divergence=divergence,
+    )
+    expected = slow_soft_label(query.tolist(), candidates.tolist(), [scores, scores], 0.01, 0.01, floor, divergence)
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5, abs=1e-4)
+    loss.backward()
+    assert torch.isfinite(query.grad).all()
+    assert torch.isfinite(candidates.grad).all()
 
 
 def test_a_zero_embedding_has_cosine_zero_with_all():

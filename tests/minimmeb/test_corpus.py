@@ -29,6 +29,7 @@ from unime_kedro.minimmeb.tasks import (
 SIZES = {
     "train_pairs": dict.fromkeys(TRAIN_TASKS, 12),
     "eval_queries": dict.fromkeys(TASKS, 4),
+    "validation_queries": dict.fromkeys(TRAIN_TASKS, 3),
     "eval_candidates": 6,
     "caption_images": 5,
     "compositional_entries": 3,
@@ -82,17 +83,39 @@ def test_every_training_positive_answers_its_query_fully(corpus):
             assert _relevance(wants[q, qi], contents[p, pi]) == 1.0
 
 
-def test_evaluation_has_the_right_target_first_and_no_second_one(corpus):
-    contents, wants = _truth(corpus, "eval")
-    for name in TASKS:
-        frame = pl.read_parquet(corpus / "eval" / name / "test-00000-of-00001.parquet")
+@pytest.mark.parametrize(("part", "tasks", "queries"), [("eval", TASKS, 4), ("validation", TRAIN_TASKS, 3)])
+def test_evaluation_has_the_right_target_first_and_no_second_one(corpus, part, tasks, queries):
+    contents, wants = _truth(corpus, part)
+    assert {folder.name for folder in (corpus / part).iterdir()} == {*tasks, "images"}
+    for name in tasks:
+        frame = pl.read_parquet(corpus / part / name / "test-00000-of-00001.parquet")
+        assert frame.height == queries
         assert frame.columns == ["qry_text", "qry_img_path", "tgt_text", "tgt_img_path"]
         for q, qi, targets, images in frame.iter_rows():
             values = [_relevance(wants[q, qi], contents[t, i]) for t, i in zip(targets, images, strict=True)]
             assert len(values) == 6
             assert values[0] == 1.0
             assert max(values[1:]) < 1.0
-            assert all((corpus / "eval" / "images" / path).is_file() for path in [qi, *images] if path)
+            assert all((corpus / part / "images" / path).is_file() for path in [qi, *images] if path)
+
+
+def test_validation_changes_no_byte_of_what_was_there_without_it(corpus, tmp_path):
+    without = write_corpus(tmp_path / "mini", seed=3, **{**SIZES, "validation_queries": {}})
+    files = {f.relative_to(tmp_path / "mini").as_posix() for f in (tmp_path / "mini").rglob("*") if f.is_file()}
+    there = {f.relative_to(corpus).as_posix() for f in corpus.rglob("*") if f.is_file()}
+    assert files == {f for f in there if not f.startswith(("validation/", "truth/validation/"))}
+    for file in files - {"manifest.json"}:
+        assert (tmp_path / "mini" / file).read_bytes() == (corpus / file).read_bytes()
+    assert without["validation_queries"] == {}
+    assert without["pictures"] == sum(f.endswith(".png") for f in files)
+
+
+def test_validation_is_read_as_evaluation_is(corpus):
+    from unime_kedro.io.mmeb_eval import read_eval_sets
+
+    sets = read_eval_sets(corpus / "validation", corpus / "validation" / "images")
+    assert [one.dataset for one in sets] == sorted(TRAIN_TASKS)
+    assert [one.queries["candidates"].list.len().to_list() for one in sets] == [[6] * 3] * 7
 
 
 def test_a_crop_is_cut_out_of_its_own_scene(corpus):
@@ -126,6 +149,8 @@ def test_the_base_configuration_is_large_enough():
     assert set(demo["train_pairs"]) == set(TRAIN_TASKS)
     assert set(demo["eval_queries"]) == set(TASKS)
     assert min(demo["eval_queries"].values()) >= 100
+    assert set(demo["validation_queries"]) == set(TRAIN_TASKS)
+    assert min(demo["validation_queries"].values()) >= 50
     assert 20 <= demo["eval_candidates"] <= 200
     for tasks in (TRAIN_TASKS.values(), [t for t in TASKS.values() if t.unseen]):
         assert {t.meta_task for t in tasks} == {"classification", "vqa", "retrieval", "visual_grounding"}
@@ -203,6 +228,9 @@ def test_more_candidates_than_there_are_is_an_error_before_anything_is_written(n
     sizes = {"train_pairs": {name: 1}, "eval_queries": {name: 1}}
     with pytest.raises(ConfigurationError, match=rf"demo\.eval_candidates = 161: expected at most 160.*{name}"):
         write_corpus(tmp_path / "mini", seed=3, **sizes, eval_candidates=161)
+    only = {"train_pairs": {}, "eval_queries": {}, "validation_queries": {name: 1}}
+    with pytest.raises(ConfigurationError, match=rf"161: .*{name}.*set demo\.validation_queries of this data set to 0"):
+        write_corpus(tmp_path / "mini", seed=3, **only, eval_candidates=161)
     assert list(tmp_path.iterdir()) == []
     write_corpus(tmp_path / "mini", seed=3, **sizes, eval_candidates=160)
     found = pl.read_parquet(tmp_path / f"mini/eval/{name}/test-00000-of-00001.parquet")
@@ -219,14 +247,19 @@ def test_scenes_have_enough_candidates_and_data_sets_left_out_do_not_count(tmp_p
 def test_what_cannot_be_made_is_an_error_before_anything_is_written(tmp_path):
     from unime_kedro.errors import ConfigurationError
 
-    for train, evaluation, message in (
-        ({"Nope": 1}, {}, r"demo\.train_pairs: Nope is unknown; expected only EmojiObjects"),
-        ({}, {"Nope": 1}, r"demo\.eval_queries: Nope is unknown"),
-        ({"EasyVQA": 99_999}, {}, r"demo\.train_pairs: EasyVQA = 99,999: expected at most 3,\d\d\d"),
-        ({}, {"EasyVQA": 99_999}, r"demo\.eval_queries: EasyVQA = 99,999: expected at most 2,\d\d\d"),
+    for key, sizes, message in (
+        ("train_pairs", {"Nope": 1}, r"demo\.train_pairs: Nope is unknown; expected only EmojiObjects"),
+        ("eval_queries", {"Nope": 1}, r"demo\.eval_queries: Nope is unknown"),
+        ("validation_queries", {"Nope": 1}, r"demo\.validation_queries: Nope is unknown"),
+        ("validation_queries", {"EmojiChoice": 1}, r"EmojiChoice is out of distribution and has no validation queries"),
+        ("train_pairs", {"EasyVQA": 99_999}, r"demo\.train_pairs: EasyVQA = 99,999: expected at most 3,\d\d\d"),
+        ("eval_queries", {"EasyVQA": 99_999}, r"demo\.eval_queries: EasyVQA = 99,999: expected at most 2,\d\d\d"),
+        ("validation_queries", {"EasyVQA": 9_999}, r"validation_queries: EasyVQA = 9,999: expected at most 1,\d\d\d"),
     ):
         with pytest.raises(ConfigurationError, match=message):
-            write_corpus(tmp_path / "mini", seed=1, train_pairs=train, eval_queries=evaluation, eval_candidates=2)
+            write_corpus(
+                tmp_path / "mini", seed=1, eval_candidates=2, **{"train_pairs": {}, "eval_queries": {}, key: sizes}
+            )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections import defaultdict
 from itertools import combinations
 from pathlib import Path
@@ -23,6 +24,7 @@ from unime_kedro.minimmeb.classes import (
     subgroup_members,
 )
 from unime_kedro.minimmeb.corpus import write_corpus
+from unime_kedro.minimmeb.pairs import draw_queries
 from unime_kedro.minimmeb.tasks import TASKS, TRAIN_TASKS
 from unime_kedro.minimmeb.words import LOOK_ALIKES, SYNONYMS
 
@@ -33,6 +35,7 @@ SPLITS = [*scenes.SPLIT_BUCKETS, scenes.COMBINATIONS]
 def corpus(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("corpus") / "mini"
     sizes = {"train_pairs": dict.fromkeys(TRAIN_TASKS, 60), "eval_queries": dict.fromkeys(TASKS, 12)}
+    sizes["validation_queries"] = dict.fromkeys(TRAIN_TASKS, 12)
     write_corpus(root, seed=5, **sizes, eval_candidates=8, caption_images=20, compositional_entries=5)
     return root
 
@@ -189,23 +192,56 @@ def _hashes(folder: Path) -> dict[str, list[str]]:
 
 def test_no_picture_of_training_is_in_any_evaluation(corpus):
     train = set(_hashes(corpus / "train"))
+    validation = set(_hashes(corpus / "validation"))
+    assert len(validation) > 200
+    assert not train & validation
     for part in ("eval", "captions", "compositional"):
         evaluation = _hashes(corpus / part)
         assert evaluation
         assert not train & set(evaluation)
+        assert not validation & set(evaluation)
 
 
-def test_no_object_set_and_no_caption_of_training_is_asked_in_evaluation(corpus):
-    def rows(part, table, column):
-        frame = pl.read_parquet(corpus / "truth" / part / f"{table}.parquet")
-        return {(text, tuple(ids)) for text, ids in frame.select("text", column).rows() if len(ids) > 1}
+def _rows_of_sets(corpus, part, table, column):
+    frame = pl.read_parquet(corpus / "truth" / part / f"{table}.parquet")
+    return {(text, tuple(ids)) for text, ids in frame.select("text", column).rows() if len(ids) > 1}
 
-    train, evaluation = rows("train", "wants", "want_objects"), rows("eval", "wants", "want_objects")
+
+@pytest.mark.parametrize(("seen", "held"), [("train", "eval"), ("train", "validation"), ("validation", "eval")])
+def test_no_object_set_and_no_caption_of_training_is_asked_in_evaluation(corpus, seen, held):
+    train, evaluation = (_rows_of_sets(corpus, part, "wants", "want_objects") for part in (seen, held))
     assert not {ids for _, ids in train} & {ids for _, ids in evaluation}
-    captions = {text for text, _ in rows("train", "contents", "objects") | train if "|image" not in text}
+    captions = {text for text, _ in _rows_of_sets(corpus, seen, "contents", "objects") | train if "|image" not in text}
     asked = {text for text, _ in evaluation if "|image" not in text}
     assert len(captions) > 50
+    assert asked
     assert not captions & asked
+
+
+def test_what_validation_asks_is_of_its_own_split(corpus):
+    wanted = {ids for _, ids in _rows_of_sets(corpus, "validation", "wants", "want_objects")}
+    assert len(wanted) > 15
+    assert all(scenes.in_split(ids, "calibration") for ids in wanted)
+    # what a picture shows is not in its query's truth: draw the queries again, and see that they are these
+    for name, task in TRAIN_TASKS.items():
+        rng = np.random.default_rng([5, zlib.crc32(f"validation/{name}".encode())])
+        again = draw_queries(5, task, "calibration", 12, rng)
+        frame = pl.read_parquet(corpus / "validation" / name / "*.parquet")
+        assert frame["qry_text"].to_list() == [query.side.text for query in again]
+        if task.ask == "real":
+            pictures = {f"train/{i}" for i in range(3700, 4000)}
+            assert {query.side.picture.source for query in again} <= pictures
+            continue
+        shown = {tuple(sorted(query.side.objects)) for query in again}
+        assert all(scenes.in_split(objects, "calibration") for objects in shown)
+        assert max(map(len, shown)) == (1 if task.ask == "object" else 3)
+
+
+def test_what_is_out_of_distribution_is_not_looked_at_by_validation(corpus):
+    folders = {folder.name for folder in (corpus / "validation").iterdir()}
+    assert not folders & {name for name, task in TASKS.items() if task.unseen}
+    objects = pl.read_parquet(corpus / "truth/validation/contents.parquet")["objects"].explode()
+    assert not set(objects) & set(range(160, 200))
 
 
 def test_real_questions_are_even_over_answers_and_pictures():

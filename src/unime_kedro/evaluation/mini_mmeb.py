@@ -29,6 +29,13 @@ PROMPTS = CaptionPrompts(
 def evaluate_mini_mmeb(
     root: str | Path, embed: Embed, *, seed: int = 0, progress: ProgressFactory | None = None
 ) -> dict[str, float]:
+    """Measure an embedder on mini-MMEB; as :func:`measure_mini_mmeb`, without the predictions."""
+    return measure_mini_mmeb(root, embed, seed=seed, progress=progress)[1]
+
+
+def measure_mini_mmeb(
+    root: str | Path, embed: Embed, *, seed: int = 0, progress: ProgressFactory | None = None
+) -> tuple[pl.DataFrame, dict[str, float]]:
     """Measure an embedder on mini-MMEB.
 
     ===============================  ===================================================================================
@@ -51,7 +58,8 @@ def evaluate_mini_mmeb(
         progress: ``unime_kedro.progress.progress`` or alike.
 
     Returns:
-        Metric -> value.
+        One row per query of all evaluation sets (``benchmark``, then :data:`.embedders.PREDICTIONS_SCHEMA`),
+        and metric -> value.
 
     Raises:
         DataError: If the corpus, or a part of it, is not there.
@@ -64,7 +72,8 @@ def evaluate_mini_mmeb(
     metrics = _figures("precision_at_1", summarise(predictions, META_TASKS, seed=seed))
     seen = {name: "out_of_distribution" if task.unseen else "in_distribution" for name, task in TASKS.items()}
     by_side = summarise(predictions, seen, seed=seed).filter(pl.col("kind") == "group")
-    return metrics | _figures("precision_at_1", by_side) | _captions(root, embed, seed) | _changed(root, embed, seed)
+    metrics |= _figures("precision_at_1", by_side) | _captions(root, embed, seed) | _changed(root, embed, seed)
+    return predictions.select(pl.lit("mini-MMEB").alias("benchmark"), pl.all()), metrics
 
 
 def _captions(root: Path, embed: Embed, seed: int) -> dict[str, float]:

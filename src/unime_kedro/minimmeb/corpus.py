@@ -6,7 +6,8 @@
     <root>/train/images/<data set>/Train/*.png                 paths start with images/
     <root>/eval/<data set>/test-00000-of-00001.parquet         qry_text, qry_img_path, tgt_text[], tgt_img_path[]
     <root>/eval/images/<data set>/*.png                        paths start with the data set
-    <root>/truth/<train|eval>/{contents,wants}.parquet         truth ids of every content, and wanted by every query
+    <root>/validation/...                                      as eval, to choose by: in-distribution data sets alone
+    <root>/truth/<train|eval|validation>/{contents,wants}.parquet   truth ids of contents, and wanted by queries
     <root>/captions/EmojiCaptions, <root>/compositional/EmojiCrepe   see ``formats``
 
 The same seed gives the same bytes. The folder appears whole or not at all.
@@ -30,32 +31,40 @@ from unime_kedro.minimmeb.pairs import (
     write_eval,
     write_train,
 )
+from unime_kedro.minimmeb.scenes import VALIDATION
 from unime_kedro.minimmeb.tasks import TASKS, TRAIN_TASKS
 from unime_kedro.minimmeb.writer import SplitWriter
 
 MANIFEST = "manifest.json"
 
 #: raise when the same parameters give other bytes than before
-VERSION = 2
+VERSION = 3
 
 
-def _check_sizes(train_pairs: dict[str, int], eval_queries: dict[str, int], eval_candidates: int) -> None:
+def _check_sizes(
+    train_pairs: dict[str, int], eval_queries: dict[str, int], validation_queries: dict[str, int], eval_candidates: int
+) -> None:
     """Make sure that what is asked for can be made."""
-    for key, sizes, known in (("train_pairs", train_pairs, TRAIN_TASKS), ("eval_queries", eval_queries, TASKS)):
+    for key, sizes, known, split, what in (
+        ("train_pairs", train_pairs, TRAIN_TASKS, "train", "training pairs"),
+        ("eval_queries", eval_queries, TASKS, "eval", "evaluation queries"),
+        ("validation_queries", validation_queries, TRAIN_TASKS, VALIDATION, "validation queries"),
+    ):
         for name, n in sizes.items():
             if n and name not in known:
-                reason = "is out of distribution and has no training pairs" if name in TASKS else "is unknown"
+                reason = f"is out of distribution and has no {what}" if name in TASKS else "is unknown"
                 raise ConfigurationError(f"demo.{key}: {name} {reason}; expected only {', '.join(known)}.")
-            most = largest_number_of_queries(TASKS[name], "train" if known is TRAIN_TASKS else "eval") if n else None
+            most = largest_number_of_queries(TASKS[name], split) if n else None
             if most is not None and n > most:
                 raise ConfigurationError(f"demo.{key}: {name} = {n:,}: expected at most {most:,}, as many as it has.")
-    for name in (name for name, n in eval_queries.items() if n and TASKS[name].ask != "real"):
-        largest = largest_number_of_candidates(TASKS[name])
-        if largest is not None and eval_candidates > largest:
-            raise ConfigurationError(
-                f"demo.eval_candidates = {eval_candidates}: expected at most {largest}, as many as there are different "
-                f"answers in {name}. Ask for fewer, or set demo.eval_queries of this data set to 0."
-            )
+    for key, sizes in (("eval_queries", eval_queries), ("validation_queries", validation_queries)):
+        for name in (name for name, n in sizes.items() if n and TASKS[name].ask != "real"):
+            largest = largest_number_of_candidates(TASKS[name])
+            if largest is not None and eval_candidates > largest:
+                raise ConfigurationError(
+                    f"demo.eval_candidates = {eval_candidates}: expected at most {largest}, as many as there are "
+                    f"different answers in {name}. Ask for fewer, or set demo.{key} of this data set to 0."
+                )
 
 
 def _files(root: Path) -> list[Path]:
@@ -84,8 +93,8 @@ def _refuse_foreign_files(root: Path) -> None:
     names = "|".join(map(re.escape, TASKS))
     ours = re.compile(
         rf"train/({names})/original-00000-of-00001\.parquet|train/images/({names})/Train/\w+\.png|"
-        rf"eval/({names})/test-00000-of-00001\.parquet|eval/images/({names})/\w+\.png|"
-        r"truth/(train|eval)/(contents|wants)\.parquet|captions/EmojiCaptions/(annotations\.csv|images/\w+\.png)|"
+        rf"(eval|validation)/({names})/test-00000-of-00001\.parquet|(eval|validation)/images/({names})/\w+\.png|"
+        r"truth/(train|eval|validation)/(contents|wants)\.parquet|captions/EmojiCaptions/(annotations\.csv|images/\w+\.png)|"
         rf"compositional/EmojiCrepe/(({'|'.join(COMPOSITIONAL)})\.json|images/\w+\.png)"
     )
     foreign = [f for f in (p.relative_to(root).as_posix() for p in _files(root)) if not ours.fullmatch(f)]
@@ -104,6 +113,7 @@ def write_corpus(
     train_pairs: dict[str, int],
     eval_queries: dict[str, int],
     eval_candidates: int,
+    validation_queries: dict[str, int] | None = None,
     caption_images: int = 0,
     compositional_entries: int = 0,
     advance: Callable[[], None] = lambda: None,
@@ -115,7 +125,9 @@ def write_corpus(
         seed: Seed of everything; equal seeds and sizes give equal bytes.
         train_pairs: Data set -> training pairs.
         eval_queries: Data set -> evaluation queries.
-        eval_candidates: Candidates per evaluation query, the right one included; easy-VQA has at most 20.
+        eval_candidates: Candidates per evaluation or validation query, the right one included; easy-VQA has at most 20.
+        validation_queries: Data set with training pairs -> validation queries. What is out of distribution has none:
+            who chooses by it has seen it.
         caption_images: Pictures with five captions each.
         compositional_entries: Entries of each of the seven compositional files.
         advance: Called once per pair or query written.
@@ -124,22 +136,26 @@ def write_corpus(
         The manifest (also in ``manifest.json``): version, data sets with their sizes, pictures, digest of all files.
 
     Raises:
-        ConfigurationError: If a data set is unknown or has no training pairs, or not as many different queries or
-            candidates as asked for; nothing is written then.
+        ConfigurationError: If a data set is unknown, or has no training pairs where it must have some, or not as many
+            different queries or candidates as asked for; nothing is written then.
         DataError: If ``root`` holds files that mini-MMEB does not write; nothing is deleted then.
     """
-    _check_sizes(train_pairs, eval_queries, eval_candidates)
+    validation_queries = validation_queries or {}
+    _check_sizes(train_pairs, eval_queries, validation_queries, eval_candidates)
     partial = root.with_name(root.name + ".partial")
     for folder in (root, partial):
         _refuse_foreign_files(folder)
     shutil.rmtree(partial, ignore_errors=True)
-    train, evaluation = SplitWriter(partial / "train"), SplitWriter(partial / "eval")
+    train, evaluation, validation = (SplitWriter(partial / part) for part in ("train", "eval", "validation"))
     for name, task in TASKS.items():  # in one order, whatever the order of the parameters
         write_train(train, task, seed, train_pairs.get(name, 0), advance)
         write_eval(evaluation, task, seed, eval_queries.get(name, 0), eval_candidates, advance)
+        write_eval(validation, task, seed, validation_queries.get(name, 0), eval_candidates, advance, "validation")
     train.write_truth(partial / "truth" / "train")
     evaluation.write_truth(partial / "truth" / "eval")
-    pictures = train.pictures + evaluation.pictures
+    if any(validation_queries.values()):
+        validation.write_truth(partial / "truth" / "validation")
+    pictures = train.pictures + evaluation.pictures + validation.pictures
     if caption_images:
         pictures += write_captions(partial / "captions" / "EmojiCaptions", seed, caption_images)
     if compositional_entries:
@@ -149,6 +165,7 @@ def write_corpus(
         "seed": seed,
         "train_pairs": dict(sorted(train_pairs.items())),
         "eval_queries": dict(sorted(eval_queries.items())),
+        "validation_queries": dict(sorted(validation_queries.items())),
         "eval_candidates": eval_candidates,
         # easy-VQA has no more answers
         "eval_candidates_of": {

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
 from unime_kedro.minimmeb import easyvqa, scenes
 from unime_kedro.minimmeb.classes import object_classes
+from unime_kedro.minimmeb.scenes import VALIDATION
 from unime_kedro.minimmeb.tasks import (
     Query,
     Side,
@@ -23,6 +25,8 @@ from unime_kedro.minimmeb.writer import SplitWriter, Tiles, drawn, make_target, 
 
 #: a candidate that is on disk: its side and the path of its picture, "" if it has none
 Placed = tuple[Side, str]
+#: sets in the layout of MMEB's evaluation: to be reported, or to choose by
+Part = Literal["eval", "validation"]
 
 
 def largest_number_of_candidates(task: Task) -> int | None:
@@ -100,9 +104,15 @@ def write_train(writer: SplitWriter, task: Task, seed: int, n: int, advance: Cal
 
 
 def wrong_sets(
-    task: Task, rng: np.random.Generator, query: Query, n: int, taken: frozenset[frozenset[int]] = frozenset()
+    task: Task,
+    rng: np.random.Generator,
+    query: Query,
+    n: int,
+    taken: frozenset[frozenset[int]] = frozenset(),
+    *,
+    split: str = "eval",
 ) -> list[tuple[int, ...]]:
-    """Draw ``n`` different wrong object sets that are not ``taken``, hard ones first, filled up with random ones.
+    """Draw ``n`` different wrong object sets that are not ``taken``, hard ones first, then random ones of ``split``.
 
     There must be so many, see :func:`largest_number_of_candidates`.
     """
@@ -110,24 +120,26 @@ def wrong_sets(
     tries = 0
     while len(found) < n:
         tries += 1
-        objects = wrong_objects(task, rng, query) if tries < 4 * n else _any_objects(task, rng)
+        objects = wrong_objects(task, rng, query) if tries < 4 * n else _any_objects(task, rng, split)
         if set(objects) != set(query.want_objects) and frozenset(objects) not in taken:
             found.setdefault(frozenset(objects), objects)
     return list(found.values())
 
 
-def _any_objects(task: Task, rng: np.random.Generator) -> tuple[int, ...]:
+def _any_objects(task: Task, rng: np.random.Generator, split: str) -> tuple[int, ...]:
     if task.target == "answer":
         return (int(rng.choice(easyvqa.answer_ids(extra=True))),)
-    return scenes.random_set(rng, 1 if task.target in ("label", "crop") else 3, "eval")
+    return scenes.random_set(rng, 1 if task.target in ("label", "crop") else 3, split)
 
 
 class _EvalSet:
-    """Writes one evaluation data set."""
+    """Writes one evaluation or validation data set."""
 
-    def __init__(self, writer: SplitWriter, task: Task, seed: int) -> None:
+    def __init__(self, writer: SplitWriter, task: Task, seed: int, part: Part) -> None:
         self.writer, self.task, self.seed = writer, task, seed
-        self.rng = np.random.default_rng([seed, zlib.crc32(f"eval/{task.name}".encode())])
+        self.rng = np.random.default_rng([seed, zlib.crc32(f"{part}/{task.name}".encode())])
+        #: what random wrong sets are drawn from, also where the queries are of unseen combinations
+        self.filler = "eval" if part == "eval" else VALIDATION
         self.made = 0
 
     def place(self, side: Side, data: bytes | None) -> Placed:
@@ -160,7 +172,7 @@ class _EvalSet:
         If all were made from the query's, the right answer would be the one that is most like the others.
         """
         if self.task.target not in ("caption", "scene"):
-            return wrong_sets(self.task, self.rng, query, n)
+            return wrong_sets(self.task, self.rng, query, n, split=self.filler)
         found = [query.want_objects]
         taken = {frozenset(query.want_objects)}
         while len(found) <= n:
@@ -191,23 +203,31 @@ class _EvalSet:
             if relevance(query, side) < 1:
                 found.setdefault(frozenset(side.objects), (side, path))
         missing = n - len(found)
-        more = wrong_sets(self.task, self.rng, query, missing, frozenset(found)) if missing > 0 else []
-        return list(found.values()) + self.wrong(more, query, [])
+        if missing > 0:
+            more = wrong_sets(self.task, self.rng, query, missing, frozenset(found), split=self.filler)
+            return list(found.values()) + self.wrong(more, query, [])
+        return list(found.values())
 
 
 def write_eval(
-    writer: SplitWriter, task: Task, seed: int, n: int, candidates: int, advance: Callable[[], None]
+    writer: SplitWriter,
+    task: Task,
+    seed: int,
+    n: int,
+    candidates: int,
+    advance: Callable[[], None],
+    part: Part = "eval",
 ) -> None:
-    """Write ``n`` evaluation queries in the layout of MMEB's evaluation set, the right target first.
+    """Write ``n`` evaluation or validation queries in the layout of MMEB's evaluation set, the right target first.
 
     Half of the wrong candidates are made for the query; the others are targets and near misses of other queries.
-    Nothing is written for no queries.
+    Nothing is written for no queries. Validation differs in the split that its queries are made of alone.
     """
     if not n:
         return
     candidates = min(candidates, largest_number_of_candidates(task) or candidates)
-    written = _EvalSet(writer, task, seed)
-    queries = draw_queries(seed, task, task.eval_split, n, written.rng)
+    written = _EvalSet(writer, task, seed, part)
+    queries = draw_queries(seed, task, task.eval_split if part == "eval" else VALIDATION, n, written.rng)
     found = [written.query(i, query, (candidates - 1) // 2) for i, query in enumerate(queries)]
     bank = [placed for _, own in found for placed in own]
     rows = []

@@ -22,9 +22,11 @@ SPLIT_BUCKETS: dict[str, frozenset[int]] = {
     "pretrain": frozenset(range(12)),  # the tiny models are made from these
     "train": frozenset(range(12, 16)),  # training pairs of the corpus
     "eval": frozenset({16, 17}),  # evaluation queries of the corpus
-    "calibration": frozenset({18}),  # temperature of the judge, and every choice made while building it
+    "calibration": frozenset({18}),  # temperature of the judge, validation queries: everything that is chosen by
     "judge_test": frozenset({19}),  # looked at once
 }
+#: the split that validation queries are made of
+VALIDATION = "calibration"
 #: sets of unseen combinations: every two of their objects are a reserved pair
 COMBINATIONS = "combinations"
 #: sets of classes that no model has seen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -75,7 +75,7 @@ class Embedder:
 
         out = np.empty((len(contents), self.dimension), dtype=np.float32)
         images = self._images(list(dict.fromkeys(c.image for c in contents if c.image is not None)))
-        pieces = [self._encode(c, images) for c in contents]
+        pieces = [self.encode(c, images[c.image] if c.image is not None else None) for c in contents]
         order = np.argsort([-len(p.ids) for p in pieces], kind="stable")
         with torch.inference_mode():
             for batch in self._batches(order, pieces):
@@ -105,8 +105,13 @@ class Embedder:
                 found[file] = read_image(self.adapter, file)
         return found
 
-    def _encode(self, content: Content, images: dict[Path, ProcessedImage]) -> Piece:
-        image = images[content.image] if content.image is not None else None
+    def encode(self, content: Content, image: ProcessedImage | None) -> Piece:
+        """Tokenize a content as it is embedded; counts in ``truncated`` when words had to be cut.
+
+        Args:
+            content: Words, a picture, or both.
+            image: Its processed picture, None if it has none.
+        """
         text, cut = fit_text(
             self.adapter,
             content.text,
@@ -127,20 +132,44 @@ class Embedder:
         return batches
 
     def _forward(self, contents: list[Content], pieces: list[Piece], images: dict[Path, ProcessedImage]) -> np.ndarray:
-        import torch
         import torch.nn.functional as F
 
-        ids, positions, mask = right_padded(pieces, axes=pieces[0].positions.shape[0])
-        files = [c.image for c in contents if c.image is not None]
-        distinct = list(dict.fromkeys(files))
-        features = None
-        if distinct:
-            found = dict(zip(distinct, self.adapter.image_features([images[f] for f in distinct]), strict=True))
-            features = torch.cat([found[f] for f in files])
-        inputs = self.adapter.embed_tokens(ids, features)
-        hidden = self.adapter.decode(inputs, positions, None if bool(mask.all()) else mask, None)
-        last = hidden[torch.arange(len(pieces)), mask.sum(1).to(hidden.device) - 1]
-        return F.normalize(last.float(), dim=-1).cpu().numpy()
+        hidden = last_hidden(self.adapter, pieces, [c.image for c in contents], images)
+        return F.normalize(hidden.float(), dim=-1).cpu().numpy()
+
+
+def last_hidden(
+    adapter: BackboneAdapter,
+    pieces: Sequence[Piece],
+    files: Sequence[Path | None],
+    images: Mapping[Path, ProcessedImage],
+    features_of: Callable[[list[Path], Mapping[Path, ProcessedImage]], list[torch.Tensor]] | None = None,
+) -> torch.Tensor:
+    """Run one batch through the model; with a graph where gradients are on.
+
+    Args:
+        adapter: The model.
+        pieces: Tokens of each content.
+        files: The picture of each content, None for words alone; a picture that stands there twice goes through the
+            vision tower once.
+        images: The processed pictures of ``files``.
+        features_of: Gives the visual features of distinct pictures, (n_tokens, hidden) each; None for the vision tower.
+
+    Returns:
+        (n, dimension) hidden states of the last layer at each content's last real token, as the model gives them.
+    """
+    import torch
+
+    ids, positions, mask = right_padded(pieces, axes=pieces[0].positions.shape[0])
+    shown = [file for file in files if file is not None]
+    features = None
+    if distinct := list(dict.fromkeys(shown)):
+        made = features_of(distinct, images) if features_of else adapter.image_features([images[f] for f in distinct])
+        found = dict(zip(distinct, made, strict=True))
+        features = torch.cat([found[f] for f in shown])
+    inputs = adapter.embed_tokens(ids, features)
+    hidden = adapter.decode(inputs, positions, None if bool(mask.all()) else mask, None)
+    return hidden[torch.arange(len(pieces)), mask.sum(1).to(hidden.device) - 1]
 
 
 def right_padded(pieces: Sequence[Piece], axes: int, start: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

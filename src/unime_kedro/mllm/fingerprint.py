@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 from unime_kedro.mllm.calibration import CALIBRATION_FILE
 
 #: Files of a model folder that cannot change an output. The calibration is applied to the logits afterwards: if it
-#: counted, fitting a temperature would throw away every logit in the judge store.
-_IRRELEVANT = {"README.md", ".gitattributes", "training_args.bin", "pretrain.json", CALIBRATION_FILE}
+#: counted, fitting a temperature would throw away every logit in the judge store. The records say when a model was
+#: made; the files for sentence-transformers are not read here.
+_IRRELEVANT = {
+    "README.md",
+    ".gitattributes",
+    "training_args.bin",
+    "pretrain.json",
+    "training.json",
+    "modules.json",
+    "config_sentence_transformers.json",
+    "unime_embedding.json",
+    "unime_embedding.py",
+    CALIBRATION_FILE,
+}
 
 
 def folder_fingerprint(folder: Path) -> str:
@@ -23,8 +34,16 @@ def folder_fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def model_fingerprint(source: str | Path, config: Any) -> str:
-    """Return the fingerprint of a model folder, or ``<hub id>@<commit>`` of a hub model."""
+def model_fingerprint(source: str | Path, revision: str | None) -> str:
+    """Return the fingerprint of a model folder, or ``<hub id>@<commit>`` of a hub model.
+
+    Args:
+        source: A folder, or the id of a hub model whose ``config.json`` was fetched before.
+        revision: Hub revision: commit, branch or tag.
+    """
     if isinstance(source, Path):
         return folder_fingerprint(source)
-    return f"{source}@{getattr(config, '_commit_hash', None) or 'unknown'}"
+    from huggingface_hub import hf_hub_download
+
+    # transformers 5.23 no longer says which commit a model came from; in the cache it is the name of the folder
+    return f"{source}@{Path(hf_hub_download(source, 'config.json', revision=revision)).parent.name}"

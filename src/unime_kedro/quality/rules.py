@@ -127,7 +127,15 @@ def same(name: str, column: str, expected: str, meaning: str) -> Rule:
 
 
 #: polars type -> the pandas type that Great Expectations sees
-PANDAS_TYPES = {pl.Int64: "int64", pl.Int32: "int32", pl.Float32: "float32", pl.Boolean: "bool", pl.String: "str"}
+PANDAS_TYPES = {
+    pl.Int64: "int64",
+    pl.Int32: "int32",
+    pl.Float32: "float32",
+    pl.Boolean: "bool",
+    pl.String: "str",
+    pl.List(pl.Int64): "ndarray",
+    pl.List(pl.Float32): "ndarray",
+}
 
 
 def schema_rules(table: pl.DataFrame, columns: Mapping[str, Any], helpers: Sequence[str] = ()) -> list[Rule]:

@@ -24,6 +24,7 @@ STAGES = {
     "pool": "pool",
     **dict.fromkeys(("judge_scores", "judge_errors"), "judge"),
     **dict.fromkeys(("selection", "skipped", "negatives"), "select"),
+    "training": "train",
 }
 
 

@@ -6,6 +6,7 @@ from unime_kedro.quality.suite import Suite
 from unime_kedro.quality.suite_corpus import ITEMS, QUERIES
 from unime_kedro.quality.suite_pairs import JUDGE_SCORES, POOL
 from unime_kedro.quality.suite_selection import NEGATIVES, SELECTION
+from unime_kedro.quality.suite_training import TRAINING
 
 SUITES: dict[str, Suite] = {
     "items": ITEMS,
@@ -14,4 +15,5 @@ SUITES: dict[str, Suite] = {
     "judge_scores": JUDGE_SCORES,
     "selection": SELECTION,
     "negatives": NEGATIVES,
+    "training": TRAINING,
 }

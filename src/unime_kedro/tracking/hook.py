@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.framework.hooks import hook_impl
 
 from unime_kedro.config import data_root
+from unime_kedro.tracking import live
 from unime_kedro.tracking.config import TrackingConfig
 from unime_kedro.tracking.files import CORPUS, corpus_tag, file_of, hashes, input_hashes, written_elsewhere
 from unime_kedro.tracking.metrics import (
@@ -107,6 +108,7 @@ class TrackingHook:
             tracking.run.name or name.strip("_"),
             here.tags() | self._tags(run_params, name, provenance.config_hash(config)),
         )
+        live.attach(self.run)
         if not self._exit_registered:
             atexit.register(self.interrupted)
             self._exit_registered = True
@@ -181,7 +183,7 @@ class TrackingHook:
         assert self.run is not None
         self.run.tags(corpus_tag(dataset_name, data))
         if dataset_name.endswith(HISTORY):
-            self.run.history(history_points(dataset_name, data))
+            self.run.history(live.unsent(history_points(dataset_name, data)))
             self.run.flush()
         if not dataset_name.endswith(SUFFIX):
             return
@@ -238,6 +240,7 @@ class TrackingHook:
     def _end(self, status: str, catalog: CatalogProtocol | None) -> None:
         run, self.run = self.run, None
         assert run is not None
+        live.detach()
         if catalog is not None:
             run.tags(hashes("output", self._saved, catalog))
             gallery = file_of(catalog, "gallery") if "gallery" in self._saved else None

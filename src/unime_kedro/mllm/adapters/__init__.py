@@ -6,10 +6,12 @@ To add a family: write one file with a subclass of ``BackboneAdapter`` and list 
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unime_kedro.errors import ModelError
+from unime_kedro.mllm.adapters.lora import CONFIG, base_of, is_lora, lora_folder, merge_lora, need_peft
 from unime_kedro.mllm.content import ModelSpec
 from unime_kedro.paths import resolve
 
@@ -29,13 +31,22 @@ SMALL_MODEL = 30_000_000
 def local_or_hub(model: str) -> str | Path:
     """Return the folder ``model`` means, or ``model`` itself when it can only be a hub id.
 
+    Args:
+        model: A folder (a relative one starts at the project root) with a full model or a LoRA adapter, or a hub id.
+
     Raises:
-        ModelError: If it looks like a path but there is no such folder.
+        ModelError: If it looks like a path but there is no such folder, it holds neither, or the same is true of the
+            base model of an adapter.
     """
     folder = resolve(model)
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ModelError(f"{folder} has no config.json: it is not a model folder (save_pretrained writes one).")
+        if is_lora(folder):
+            _check_base(folder)
+        elif not (folder / "config.json").is_file():
+            raise ModelError(
+                f"{folder} has no config.json (and no {CONFIG} of a LoRA adapter): it is not a model folder "
+                "(save_pretrained writes one)."
+            )
         return folder
     if model.startswith((".", "/", "~")) or model.count("/") != 1 or folder.parent.is_dir():
         raise ModelError(
@@ -45,21 +56,68 @@ def local_or_hub(model: str) -> str | Path:
     return model
 
 
+def _check_base(folder: Path) -> None:
+    """Follow a LoRA adapter to its base model, which may be one, too."""
+    seen = [folder.resolve()]
+    while is_lora(seen[-1]):
+        base, _ = base_of(seen[-1])
+        if (found := resolve(base)).resolve() in seen:
+            raise ModelError(f"{seen[-1] / CONFIG}: the base model {base} is an adapter on top of this one.")
+        try:
+            if not found.is_dir():
+                local_or_hub(base)
+                return
+        except ModelError as error:
+            raise ModelError(f"the base model that {seen[-1] / CONFIG} names: {error}") from error
+        seen.append(found.resolve())
+    if not (seen[-1] / "config.json").is_file():
+        raise ModelError(f"the base model that {seen[-2] / CONFIG} names, {seen[-1]}, has no config.json.")
+
+
+def pixel_limits(spec: ModelSpec) -> dict[str, int]:
+    """Return the limits of a picture's area that were asked for, as an image processor takes them."""
+    limits = (("min_pixels", spec.min_pixels), ("max_pixels", spec.max_pixels))
+    return {name: value for name, value in limits if value is not None}
+
+
 def load_adapter(spec: ModelSpec) -> BackboneAdapter:
-    """Load a model with the adapter of its family.
+    """Load a model with the adapter of its family; a LoRA adapter is merged into its base model in memory.
 
     Args:
-        spec: Which model, revision, device and precision.
+        spec: Which model, revision, device and precision. Of a LoRA adapter on the hub the revision is the adapter's
+            own; that of the base model stands in ``adapter_config.json``.
 
     Returns:
         The adapter, with the model in evaluation mode.
 
     Raises:
-        ModelError: If the folder does not exist, the hub cannot be reached, or the architecture has no adapter.
+        ModelError: If the folder does not exist, the hub cannot be reached, the architecture has no adapter, or a LoRA
+            adapter does not fit its base model.
     """
+    adapter = _load(spec)
+    _set_threads(adapter, spec.threads)
+    return adapter
+
+
+def _load(spec: ModelSpec) -> BackboneAdapter:
+    source = local_or_hub(spec.model)
+    found = lora_folder(source, spec.revision)
+    if found is None:
+        return _load_full(spec, source)
+    folder, fingerprint = found
+    need_peft(source)
+    base, revision = base_of(folder)
+    try:
+        adapter = _load(replace(spec, model=base, revision=revision))
+    except ModelError as error:
+        raise ModelError(f"the base model of the LoRA adapter '{spec.model}': {error}") from error
+    merge_lora(adapter, folder, fingerprint, pixel_limits(spec))
+    return adapter
+
+
+def _load_full(spec: ModelSpec, source: str | Path) -> BackboneAdapter:
     import transformers
 
-    source = local_or_hub(spec.model)
     try:
         config = transformers.AutoConfig.from_pretrained(source, revision=spec.revision)
     except (OSError, ValueError) as error:
@@ -73,9 +131,7 @@ def load_adapter(spec: ModelSpec) -> BackboneAdapter:
             "A new family is one file in src/unime_kedro/mllm/adapters/ and one line in its FAMILIES table."
         )
     module, name = FAMILIES[architecture]
-    adapter = getattr(importlib.import_module(module), name).load(source, spec, config)
-    _set_threads(adapter, spec.threads)
-    return adapter
+    return getattr(importlib.import_module(module), name).load(source, spec, config)
 
 
 def _set_threads(adapter: BackboneAdapter, threads: int) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unime_kedro.errors import ModelError
+from unime_kedro.mllm.adapters import pixel_limits
 from unime_kedro.mllm.adapters.base import BackboneAdapter, Piece, ProcessedImage
 from unime_kedro.mllm.content import ModelSpec
 from unime_kedro.mllm.fingerprint import model_fingerprint
@@ -80,16 +81,16 @@ class QwenVLAdapter(BackboneAdapter):
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
         device, dtype = _precision(spec)
-        limits = {k: v for k, v in (("min_pixels", spec.min_pixels), ("max_pixels", spec.max_pixels)) if v is not None}
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, revision=spec.revision)
-            processor = Qwen2VLImageProcessorPil.from_pretrained(source, revision=spec.revision, **limits)
+            processor = Qwen2VLImageProcessorPil.from_pretrained(source, revision=spec.revision, **pixel_limits(spec))
             model = getattr(transformers, config.architectures[0]).from_pretrained(
                 source, revision=spec.revision, dtype=dtype, attn_implementation="sdpa"
             )
+            fingerprint = model_fingerprint(source, spec.revision)
         except (OSError, ValueError) as error:
             raise ModelError(f"cannot load model '{spec.model}': {error}") from error
-        return cls(model.to(device), tokenizer, processor, model_fingerprint(source, config))
+        return cls(model.to(device), tokenizer, processor, fingerprint)
 
     @property
     def device(self) -> torch.device:

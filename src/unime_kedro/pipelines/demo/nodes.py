@@ -47,11 +47,12 @@ def ensure_mini_mmeb(demo: DemoParameters) -> tuple[dict[str, Any], dict[str, fl
 
     start = time.perf_counter()
     root = resolve(demo.root)
-    unknown = sorted((set(demo.train_pairs) | set(demo.eval_queries)) - set(TASKS))
+    sizes = (demo.train_pairs, demo.eval_queries, demo.validation_queries)
+    unknown = sorted(set().union(*sizes) - set(TASKS))
     if unknown:
         raise ConfigurationError(f"demo: unknown data sets {unknown}; mini-MMEB has {', '.join(TASKS)}")
     options = demo.model_dump(exclude={"root"})
-    total = sum(demo.train_pairs.values()) + sum(demo.eval_queries.values())
+    total = sum(n for numbers in sizes for n in numbers.values())
     with locked(root.with_name(f".{root.name}.lock")):
         manifest = read_manifest(root)
         same = all(manifest.get(key) == value for key, value in {"version": VERSION, **options}.items())

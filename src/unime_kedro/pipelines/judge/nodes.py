@@ -69,6 +69,7 @@ def judge(
         progress=progress,
     )
     origin["judge_scores"] = table_digest(found.scores)
+    origin |= {"model": judge.model, "model_fingerprint": backend.adapter.fingerprint, "temperature": str(temperature)}
     metrics: dict[str, float | str] = {
         **found.metrics,
         **backend.metrics(),

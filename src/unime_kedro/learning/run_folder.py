@@ -1,0 +1,110 @@
+"""What a training is given and leaves behind, in one folder.
+
+=============================  =====================================================================================
+file                           content
+=============================  =====================================================================================
+``job.json``                   parameters, folders, and what the model card says of the data
+``training.parquet``           the table ``training``
+``contents.parquet``           item_id, text, image of every item in it
+``validation_*.parquet``       contents and queries of the validation sets, if any
+``events.jsonl``               figures by step (see :mod:`.events`)
+``checkpoint-<steps>``         weights, optimizer, schedule, random numbers
+``worker.log``, ``errors/``    what the processes said
+=============================  =====================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from unime_kedro.atomic import atomic_write, save_parquet
+from unime_kedro.evaluation.embedders import EvalTables
+from unime_kedro.parameters import TrainParameters
+
+_JOB = "job.json"
+_TRAINING, _CONTENTS = "training.parquet", "contents.parquet"
+_VALIDATION_CONTENTS, _VALIDATION_QUERIES = "validation_contents.parquet", "validation_queries.parquet"
+
+
+class ValidationSet(NamedTuple):
+    """One data set to validate on; as :class:`unime_kedro.io.mmeb_eval.EvalSet`."""
+
+    dataset: str
+    contents: pl.DataFrame
+    queries: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training.
+
+    Attributes:
+        train: The parameters.
+        identity: Hash of everything that the trained weights depend on.
+        output: Folder that receives the model.
+        image_root: Folder that the items' image paths are relative to.
+        validation_root: Folder that the validation sets' image paths are relative to.
+        record: What else the model's card says.
+    """
+
+    train: TrainParameters
+    identity: str
+    output: Path
+    image_root: Path
+    validation_root: Path
+    record: dict[str, Any]
+
+
+def write_job(
+    folder: Path, job: Job, training: pl.DataFrame, items: pl.DataFrame, validation: Sequence[EvalTables]
+) -> None:
+    """Write what a training needs; ``job.json`` last.
+
+    Args:
+        folder: Folder of the run.
+        job: Parameters and folders.
+        training: The table ``training``.
+        items: item_id, text, image; those that ``training`` mentions are written.
+        validation: Validation sets, perhaps none.
+    """
+    mentioned = pl.concat(
+        [training["item_id"], training["positive_item_id"], training["negative_item_ids"].explode()]
+    ).drop_nulls()
+    contents = items.filter(pl.col("item_id").is_in(mentioned.unique().implode()))
+    save_parquet(training, folder / _TRAINING)
+    save_parquet(contents.select("item_id", "text", "image").sort("item_id"), folder / _CONTENTS)
+    for file, part in ((_VALIDATION_CONTENTS, "contents"), (_VALIDATION_QUERIES, "queries")):
+        (folder / file).unlink(missing_ok=True)
+        tables = [getattr(one, part).with_columns(dataset=pl.lit(one.dataset)) for one in validation]
+        if tables:
+            save_parquet(pl.concat(tables), folder / file)
+    values = asdict(job) | {"train": job.train.model_dump(mode="json")}
+    with atomic_write(folder / _JOB) as temporary:
+        temporary.write_text(json.dumps(values, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def read_job(folder: Path) -> Job:
+    """Return what :func:`write_job` wrote of a training, without its tables."""
+    values = json.loads((folder / _JOB).read_text(encoding="utf-8"))
+    paths = {key: Path(values[key]) for key in ("output", "image_root", "validation_root")}
+    train = TrainParameters.model_validate(values["train"])
+    return Job(train=train, identity=values["identity"], record=values["record"], **paths)
+
+
+def read_tables(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame, list[ValidationSet]]:
+    """Return the training table, the contents and the validation sets of a training."""
+    training, contents = pl.read_parquet(folder / _TRAINING), pl.read_parquet(folder / _CONTENTS)
+    if not (folder / _VALIDATION_QUERIES).is_file():
+        return training, contents, []
+    parts = pl.read_parquet(folder / _VALIDATION_CONTENTS), pl.read_parquet(folder / _VALIDATION_QUERIES)
+    names = parts[1]["dataset"].unique().sort()
+    sets = [
+        ValidationSet(name, *(p.filter(pl.col("dataset") == name).drop("dataset") for p in parts)) for name in names
+    ]
+    return training, contents, sets

@@ -1,0 +1,215 @@
+"""What the nodes of pipeline ``train`` put together and check."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from unime_kedro.errors import ConfigurationError, DataError
+from unime_kedro.learning.run_folder import Job, write_job
+from unime_kedro.own_data import is_embedded_model
+from unime_kedro.parameters import DemoParameters, IngestParameters, TrainParameters
+from unime_kedro.paths import project_root, resolve
+
+#: parameters that the trained weights do not depend on
+_OPERATION = {
+    "model",  # by its fingerprint
+    "revision",
+    "image_workers",
+    "cache_gb",
+    "log_every",
+    "checkpoint_every",
+    "distributed",
+    "validation",  # held-out queries are in the table
+}
+#: raise when the same parameters give other weights than before
+_VERSION = 1
+
+
+def is_embedded_corpus(ingest: IngestParameters, demo: DemoParameters) -> bool:
+    """Whether mini-MMEB is what is mined."""
+    root, pairs = resolve(demo.root), resolve(ingest.root)
+    return root in (pairs, *pairs.parents)
+
+
+def validation_root(train: TrainParameters, ingest: IngestParameters, demo: DemoParameters) -> Path | None:
+    """Return the folder of validation sets, None where queries are held out instead."""
+    if train.validation.root is not None:
+        return resolve(train.validation.root)
+    own = resolve(demo.root) / "validation"
+    return own if is_embedded_corpus(ingest, demo) and own.is_dir() else None
+
+
+def check_pictures(training: pl.DataFrame, items: pl.DataFrame, image_root: Path) -> None:
+    """Make sure that every picture that training needs is a file, without reading it.
+
+    Raises:
+        DataError: Names a query and a picture that are not there, and how many.
+    """
+    mentions = pl.concat(
+        [
+            training.select("query_id", "item_id"),
+            training.select("query_id", item_id="positive_item_id"),
+            training.select("query_id", item_id="negative_item_ids").explode("item_id"),
+        ]
+    )
+    shown = mentions.join(items.filter(pl.col("image") != "").select("item_id", "image"), on="item_id")
+    paths = shown["image"].unique().to_list()
+    missing = [path for path in paths if not (image_root / path).is_file()]
+    if missing:
+        first = shown.filter(pl.col("image") == min(missing)).row(0, named=True)
+        raise DataError(
+            f"query_id {first['query_id']}, item {first['item_id']}: there is no picture {image_root / first['image']}"
+            f"; {len(missing):,} of {len(paths):,} pictures are missing. Pictures are looked for below "
+            "ingest.image_root; put them back, or run `kedro run --pipeline=mine` on what is there."
+        )
+
+
+def check_hardware(train: TrainParameters) -> None:
+    """Make sure that every process has a GPU of its own, where there are GPUs.
+
+    Raises:
+        ConfigurationError: If there are more processes than GPUs.
+    """
+    processes = train.distributed.processes
+    if processes == 1 or train.device == "cpu":
+        return
+    from unime_kedro.learning.hardware import count_gpus
+
+    gpus = count_gpus()
+    if processes > gpus and (gpus or train.device == "cuda"):
+        raise ConfigurationError(
+            f"train.distributed.processes = {processes}, but this machine has {gpus} GPUs; expected at most one "
+            "process per GPU. Lower it, or set train.device to cpu."
+        )
+
+
+def make_job(
+    training: pl.DataFrame,
+    items: pl.DataFrame,
+    judge_origin: dict[str, str],
+    ingest: IngestParameters,
+    demo: DemoParameters,
+    train: TrainParameters,
+    training_folder: Path,
+    output: Path,
+) -> tuple[Job, Path]:
+    """Write what the training processes read, into a folder named after everything that the weights depend on.
+
+    The same training finds its own checkpoints there; a training that differs in anything finds nothing.
+
+    Returns:
+        The job, and its folder.
+    """
+    from unime_kedro.evaluation.held_out import held_out_sets
+    from unime_kedro.io.mmeb_eval import read_eval_sets
+
+    root = validation_root(train, ingest, demo)
+    if root is not None:
+        validation: list[Any] = list(read_eval_sets(root, root / "images"))
+    elif (training["split"] == "validation").any():
+        validation = held_out_sets(training, items, candidates=train.validation.candidates, seed=train.seed)
+    else:
+        validation = []
+    image_root = resolve(ingest.image_root)
+    identity, record = _identity(training, items, train), _record(training, judge_origin, ingest, demo, train)
+    job = Job(train, identity, output, image_root, image_root if root is None else root / "images", record)
+    folder = training_folder / identity[:16]
+    if not finished(job):
+        write_job(folder, job, training, items, validation)
+    return job, folder
+
+
+def _identity(training: pl.DataFrame, items: pl.DataFrame, train: TrainParameters) -> str:
+    """Hash everything that the trained weights depend on."""
+    import hashlib
+
+    from unime_kedro.mining.lineage import table_digest
+
+    flat = training.explode("negative_item_ids", "negative_scores")
+    parts = {
+        "version": _VERSION,
+        "train": train.model_dump(mode="json", exclude=_OPERATION),
+        "model": model_fingerprint(train),
+        "training": table_digest(flat),
+        "items": table_digest(items.sort("item_id").select("item_id", "content_key")),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def model_fingerprint(train: TrainParameters) -> str:
+    """Return which model the training starts from: a hash of its folder, or hub id and revision."""
+    from unime_kedro.mllm.adapters import local_or_hub
+    from unime_kedro.mllm.fingerprint import folder_fingerprint
+
+    source = local_or_hub(train.model)
+    return folder_fingerprint(source) if isinstance(source, Path) else f"{source}@{train.revision}"
+
+
+def _record(
+    training: pl.DataFrame,
+    judge_origin: dict[str, str],
+    ingest: IngestParameters,
+    demo: DemoParameters,
+    train: TrainParameters,
+) -> dict[str, Any]:
+    """Return what the model's card says of base, data and judge."""
+    used = training.filter(pl.col("split") == "train")
+    counts = used["dataset"].value_counts().sort("dataset")
+    return {
+        "base": {
+            "model": train.model,
+            "revision": train.revision,
+            "fingerprint": model_fingerprint(train),
+            "embedded": is_embedded_model(train.model),
+        },
+        "data": {
+            "corpus": "mini-MMEB" if is_embedded_corpus(ingest, demo) else ingest.root,
+            "digest": judge_origin.get("corpus"),
+            "queries": len(used),
+            "negatives": train.negatives,
+            "datasets": dict(counts.iter_rows()),
+        },
+        "judge": {
+            "model": judge_origin.get("model"),
+            "fingerprint": judge_origin.get("model_fingerprint"),
+            "temperature": judge_origin.get("temperature"),
+        },
+    }
+
+
+def finished(job: Job) -> bool:
+    """Whether the output folder holds the model of this very training."""
+    try:
+        record = json.loads((job.output / "training.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return record.get("identity") == job.identity
+
+
+def model_reference(job: Job) -> dict[str, Any]:
+    """Return what says which model was trained."""
+    from unime_kedro.mllm.fingerprint import folder_fingerprint
+
+    root = project_root()
+    return {
+        "folder": str(job.output.relative_to(root) if job.output.is_relative_to(root) else job.output),
+        "fingerprint": folder_fingerprint(job.output),
+        "identity": job.identity,
+        "base_model": job.train.model,
+    }
+
+
+def summary(history: list[dict[str, Any]], job: Job) -> dict[str, float]:
+    """Return the metrics of a training from its figures by step."""
+    trained = [row for row in history if "loss" in row]
+    found: dict[str, float] = {"steps": history[-1]["step"] if history else 0}
+    if trained:
+        found["loss"] = trained[-1]["loss"]
+        for name in ("pairs_per_second", "encodes_saved"):
+            found[name] = sum(row[name] for row in trained) / len(trained)
+        found["peak_memory_gb"] = max(row["peak_memory_gb"] for row in trained)
+    for row in history:  # the last value of each counts
+        found |= {key: value for key, value in row.items() if key.startswith("validation_precision_at_1")}
+    return found
