@@ -210,6 +210,34 @@ def import_release_command(file: Path, out: Path | None, image_root: Path | None
         raise RunFailed(message) from error
 
 
+@main.command("join")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--machine-rank", type=click.IntRange(min=1), required=True, help="Which machine this is; 0 runs Kedro.")
+def join_command(folder: Path, machine_rank: int) -> None:
+    """Train along on another machine.
+
+    FOLDER is the training's folder, <data root>/06_models/training/<hash>, which the machines share. The machine that
+    runs `kedro run --pipeline=train` with train.distributed.machines above 1 waits for the others at
+    train.distributed.address.
+    """
+    import unime_kedro.settings  # noqa: F401  (switches off usage statistics of what is imported below)
+    from unime_kedro.failures import message_of
+    from unime_kedro.learning.launch import run_training
+    from unime_kedro.learning.run_folder import read_job
+
+    try:
+        with _sigterm_interrupts():
+            _configure_logging()
+            distributed = read_job(folder).train.distributed
+            run_training(folder, machine_rank=machine_rank, on_event=lambda event: None, **distributed.model_dump())
+    except KeyboardInterrupt as stop:
+        sys.exit(143 if isinstance(stop, _Terminated) else 130)
+    except Exception as error:
+        if (message := message_of(error)) is None:
+            raise
+        raise RunFailed(message) from error
+
+
 def _numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> list[int] | None:
     try:
         return None if value is None else [int(part) for part in value.split(",")]

@@ -187,7 +187,7 @@ def _expectation(item: dict[str, Any]) -> str:
     """Say what a value should have been, from one of pydantic's errors."""
     kind, context = item["type"], item.get("ctx", {})
     if kind in _EXPECTED:
-        got = " (it is text, remove the quotes)" if _is_quoted_number(item) else ""
+        got = _text_for_number(item)
         return f"expected {_EXPECTED[kind]}{got}"
     if kind in _BOUNDS:
         words, key = _BOUNDS[kind]
@@ -200,14 +200,19 @@ def _expectation(item: dict[str, Any]) -> str:
     return str(item["msg"])
 
 
-def _is_quoted_number(item: dict[str, Any]) -> bool:
-    if item["type"] not in ("int_type", "float_type") or not isinstance(item["input"], str):
-        return False
+def _text_for_number(item: dict[str, Any]) -> str:
+    """Say why what looks like a number is none, "" where it does not."""
+    text = item["input"]
+    if item["type"] not in ("int_type", "float_type") or not isinstance(text, str):
+        return ""
     try:
-        float(item["input"])
+        float(text)
     except ValueError:
-        return False
-    return True
+        return ""
+    mantissa, e, exponent = text.lower().partition("e")
+    if e and "." not in mantissa:  # YAML 1.1 wants the point
+        return f" (YAML takes {text} for text, write {mantissa}.0e{exponent})"
+    return " (it is text, remove the quotes)"
 
 
 class Sources:

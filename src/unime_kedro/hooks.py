@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: folder of reports below the data root
 REPORTING = "08_reporting"
 #: what is made with a model -> the section of the parameters that names it; other nodes only mention the model
-MODEL_OF = {"embeddings": "pool", "judge_scores": "judge"}
+MODEL_OF = {"embeddings": "pool", "judge_scores": "judge", "trained_model": "train"}
 #: what only a pipeline that reads the raw pairs makes
 MADE_OF_RAW_PAIRS = "items"
 

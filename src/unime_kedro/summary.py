@@ -14,7 +14,7 @@ Metrics = Mapping[str, Mapping[str, Any]]
 #: stages without whose metrics there is nothing to say
 STAGES = ("ingest", "pool", "judge", "select")
 #: section of the parameters that names a model -> the stages whose results come from it
-_MADE_WITH = {"pool": ("embedding", "pool"), "judge": ("judge", "select")}
+_MADE_WITH = {"pool": ("embedding", "pool"), "judge": ("judge", "select"), "train": ("train",)}
 _LABEL_WIDTH = 11
 _WIDTH = 100
 _NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -36,8 +36,8 @@ def result_lines(metrics: Metrics, models: Mapping[str, str] | None = None, own_
         ("judge", _judge(metrics.get("judge", {}))),
         ("select", _select(metrics.get("select", {}))),
         *_truth(metrics.get("truth", {})),
-        _tiny_models(metrics, models or {}, own_data),
         *_measured(metrics),
+        _tiny_models(metrics, models or {}, own_data),
     ]
     return [line for label, text in lines if text for line in _wrap(_line(label, text))]
 

@@ -1,4 +1,4 @@
-"""What a run of ``pretrain`` or ``measure`` says at its end: the figures of the tiny models' cards."""
+"""What a run that made or measured a model says at its end."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from unime_kedro.minimmeb.tasks import TASKS
 
 #: a line's label -> stages whose metrics it is made of, whichever ran
 _JUDGE = ("measure_judge", "pretrain_judge")
-_EMBEDDER = ("measure_embedder", "pretrain_embedder")
+_EMBEDDER = ("measure_embedder", "pretrain_embedder", "trained")
 #: stages after which there is something to say
-MODEL_STAGES = _JUDGE + _EMBEDDER
+MODEL_STAGES = (*_JUDGE, *_EMBEDDER, "train")
+
+#: stages that make or measure the embedded models themselves
+_TINY_MODELS = ("measure_judge", "pretrain_judge", "measure_embedder", "pretrain_embedder")
+_TINY = "tiny and trained on synthetic data: these figures say nothing of real models"
 
 
 def model_lines(metrics: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -24,6 +28,7 @@ def model_lines(metrics: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str
     judge = next((metrics[stage] for stage in _JUDGE if stage in metrics), {})
     embedder = next((metrics[stage] for stage in _EMBEDDER if stage in metrics), {})
     lines = [
+        *_training(metrics),
         ("judge", _figures("ROC AUC", judge, "auc", first="all", among=_meta_tasks())),
         ("", _figures("unseen things", judge, "unseen_auc", among=list(TASKS))),
         ("", _figures("unseen classes", judge, "novel_auc", among=list(TASKS))),
@@ -32,9 +37,30 @@ def model_lines(metrics: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str
         ("", _figures("", embedder, "precision_at_1", among=["in_distribution", "out_of_distribution"])),
         ("", _figures("Recall@1", embedder, "recall_at_1", among=["EmojiCaptions_i2t", "EmojiCaptions_t2i"])),
         ("", _figures("compositional", embedder, "compositional", among=["replace", "swap", "add"])),
-        ("models", "tiny and trained on synthetic data: these figures say nothing of real models"),
+        ("models", _TINY if any(stage in metrics for stage in _TINY_MODELS) else ""),
     ]
     return [(label, text) for label, text in lines if text]
+
+
+def _training(metrics: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return the lines of a training: what it was given, what it did, how it did on validation data."""
+    m, rows = metrics.get("train", {}), metrics.get("training", {})
+    if "steps" not in m:
+        return []
+    given = f"{rows['queries']:,.0f} queries, " if "queries" in rows else ""
+    head = f"{given}{m['steps']:,.0f} steps"
+    if m.get("reused"):
+        return [("train", f"{head}: done before with the same data and parameters, nothing was trained")]
+    if "pairs_per_second" in m:
+        head += f", {m['pairs_per_second']:,.0f} pairs/s, {m['encodes_saved']:.1%} of encodings saved"
+    if "peak_memory_gb" in m:
+        head += f", {m['peak_memory_gb']:.1f} GiB"
+    lines = [("train", head)]
+    if "validation_precision_at_1" in m:
+        text = f"Precision@1 {m['validation_precision_at_1']:.3f}"
+        before = m.get("validation_precision_at_1_before")
+        lines.append(("validation", f"{text}, {before:.3f} before training" if before is not None else text))
+    return lines
 
 
 def _meta_tasks() -> list[str]:

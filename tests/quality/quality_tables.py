@@ -19,6 +19,7 @@ FILES = {
     "selection": "05_model_input/selection.parquet",
     "skipped": "05_model_input/skipped.parquet",
     "negatives": "05_model_input/negatives.parquet",
+    "training": "05_model_input/training.parquet",
 }
 REFERENCES = {
     "items": (),
@@ -27,6 +28,7 @@ REFERENCES = {
     "judge_scores": ("items", "queries", "pool", "judge_errors"),
     "selection": ("queries", "skipped"),
     "negatives": ("items", "queries", "selection"),
+    "training": ("items", "queries"),
 }
 ERRORS_SCHEMA = {"query_id": pl.Int64, "item_id": pl.Int64, "is_positive": pl.Boolean, "error": pl.String}
 #: (yes_logit - no_logit) / temperature of a score: .9 = 9/(1+9), .75 = 3/(1+3)
@@ -34,7 +36,7 @@ LOGITS = {0.9: math.log(9), 0.75: math.log(3), 0.5: 0.0, 0.25: -math.log(3)}
 
 
 def good_tables() -> dict[str, pl.DataFrame]:
-    """Return the six guarded tables, the candidates, judge's errors and skipped queries, of which there are none."""
+    """Return the seven guarded tables, the candidates, judge's errors and skipped queries, of which there are none."""
     items = pl.DataFrame(
         {
             "item_id": range(8),
@@ -100,6 +102,19 @@ def good_tables() -> dict[str, pl.DataFrame]:
         },
         schema_overrides={"slot": pl.Int32, "score": pl.Float32},
     )
+    training = pl.DataFrame(
+        {
+            "query_id": [0, 1, 2],
+            "dataset": ["MSCOCO", "MSCOCO", "OK-VQA"],
+            "split": ["train", "validation", "train"],
+            "item_id": [0, 1, 2],
+            "positive_item_id": [3, 4, 5],
+            "positive_score": [0.9, 0.9, 0.9],
+            "negative_item_ids": [[6, 7], [3, 3], [7, 6]],
+            "negative_scores": [[0.5, 0.25], [0.75, 0.75], [1.0, 1.0]],
+        },
+        schema_overrides={"positive_score": pl.Float32, "negative_scores": pl.List(pl.Float32)},
+    )
     return {
         "items": items,
         "queries": queries,
@@ -110,6 +125,7 @@ def good_tables() -> dict[str, pl.DataFrame]:
         "selection": selection,
         "skipped": pl.DataFrame(schema={"query_id": pl.Int64, "reason": pl.String}),
         "negatives": negatives,
+        "training": training,
     }
 
 
@@ -117,6 +133,10 @@ def edit(table: pl.DataFrame, row: int, **values: object) -> pl.DataFrame:
     """Return the table with some values of one row replaced, types kept."""
     here = pl.int_range(pl.len()) == row
     return table.with_columns(
-        pl.when(here).then(pl.lit(value, dtype=table.schema[name])).otherwise(pl.col(name)).alias(name)
+        pl.when(here).then(_literal(value, table.schema[name])).otherwise(pl.col(name)).alias(name)
         for name, value in values.items()
     )
+
+
+def _literal(value: object, kind: pl.DataType) -> pl.Expr:
+    return pl.lit(pl.Series([value], dtype=kind)).first() if isinstance(value, list) else pl.lit(value, dtype=kind)

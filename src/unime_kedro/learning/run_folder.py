@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from unime_kedro.atomic import atomic_write, save_parquet
+from unime_kedro.errors import DataError
 from unime_kedro.evaluation.embedders import EvalTables
 from unime_kedro.parameters import TrainParameters
 
@@ -90,8 +91,18 @@ def write_job(
 
 
 def read_job(folder: Path) -> Job:
-    """Return what :func:`write_job` wrote of a training, without its tables."""
-    values = json.loads((folder / _JOB).read_text(encoding="utf-8"))
+    """Return what :func:`write_job` wrote of a training, without its tables.
+
+    Raises:
+        DataError: If the folder is not that of a training.
+    """
+    try:
+        values = json.loads((folder / _JOB).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{folder / _JOB} cannot be read: {error}. Expected the folder of a training, "
+            "<data root>/06_models/training/<hash>; `kedro run --pipeline=train` makes it."
+        ) from error
     paths = {key: Path(values[key]) for key in ("output", "image_root", "validation_root")}
     train = TrainParameters.model_validate(values["train"])
     return Job(train=train, identity=values["identity"], record=values["record"], **paths)

@@ -97,13 +97,19 @@ def _escaped(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def to_pandas(frame: pl.DataFrame) -> Any:
-    """Convert to pandas, every column keeping its type: integers and Booleans with nulls become nullable ones."""
+    """Convert to pandas, every column keeping its type: integers and Booleans with nulls become nullable ones.
+
+    Lists become Python's: Great Expectations knows their type, and no name for arrays within a column.
+    """
     import pandas as pd
     import pyarrow as pa
 
     nullable = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
     columns = {}
     for name in frame.columns:
+        if frame.schema[name] == pl.List:
+            columns[name] = pd.Series(frame[name].to_list(), dtype=object)
+            continue
         mapper = nullable.get if frame[name].null_count() else None
         columns[name] = frame.select(name).to_arrow().to_pandas(types_mapper=mapper)[name]
     return pd.DataFrame(columns)

@@ -11,8 +11,8 @@ from kedro.validation import CheckFailure, DataValidationError
 
 from unime_kedro.errors import DataError
 
-#: sample rows per broken rule, and the longest text value shown in one
-SAMPLES, TEXT_LENGTH = 5, 40
+#: sample rows per broken rule, the longest text value shown in one, the most elements of a list
+SAMPLES, TEXT_LENGTH, LIST_LENGTH = 5, 40, 12
 
 
 @dataclass(frozen=True)
@@ -125,4 +125,7 @@ def _value(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, str):
         return repr(value if len(value) <= TEXT_LENGTH else value[: TEXT_LENGTH - 3] + "...")
+    if isinstance(value, list):
+        more = [f"... {len(value):,} in all"] if len(value) > LIST_LENGTH else []
+        return f"[{', '.join([*map(_value, value[:LIST_LENGTH]), *more])}]"
     return str(value)

@@ -126,15 +126,15 @@ def same(name: str, column: str, expected: str, meaning: str) -> Rule:
     )
 
 
-#: polars type -> the pandas type that Great Expectations sees
+#: polars type -> the pandas type that Great Expectations sees; of a list's elements it sees none, polars does
 PANDAS_TYPES = {
     pl.Int64: "int64",
     pl.Int32: "int32",
     pl.Float32: "float32",
     pl.Boolean: "bool",
     pl.String: "str",
-    pl.List(pl.Int64): "ndarray",
-    pl.List(pl.Float32): "ndarray",
+    pl.List(pl.Int64): "list",
+    pl.List(pl.Float32): "list",
 }
 
 

@@ -73,7 +73,12 @@ def _list_rules() -> list[Rule]:
         between("negative_ids_are_present", "missing_negatives", 0, 0, f"no id in {_IDS} is null", shown=[_IDS]),
         between("negatives_exist", "unknown_negatives", 0, 0, f"all of {_IDS} are in items", shown=[_IDS]),
         between(
-            "negative_scores_are_present", "missing_scores", 0, 0, f"no score in {_SCORES} is null or NaN", shown=[_SCORES]
+            "negative_scores_are_present",
+            "missing_scores",
+            0,
+            0,
+            f"no score in {_SCORES} is null or NaN",
+            shown=[_SCORES],
         ),
         between("negative_scores_from_zero", "lowest_score", 0, None, f"none of {_SCORES} is below 0"),
         between("negative_scores_up_to_one", "highest_score", None, 1, f"none of {_SCORES} is above 1"),

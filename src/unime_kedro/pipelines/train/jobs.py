@@ -205,6 +205,8 @@ def summary(history: list[dict[str, Any]], job: Job) -> dict[str, float]:
     """Return the metrics of a training from its figures by step."""
     trained = [row for row in history if "loss" in row]
     found: dict[str, float] = {"steps": history[-1]["step"] if history else 0}
+    if history and "validation_precision_at_1" in history[0]:
+        found["validation_precision_at_1_before"] = history[0]["validation_precision_at_1"]
     if trained:
         found["loss"] = trained[-1]["loss"]
         for name in ("pairs_per_second", "encodes_saved"):
