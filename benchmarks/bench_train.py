@@ -1,20 +1,17 @@
-"""Training the embedder: pairs per second against the authors' way, and what the gradient cache does for memory.
+"""Training the embedder: pairs per second, ours against the authors' way.
 
-    python benchmarks/bench_train.py speed                     (the tiny embedder on mini-MMEB: 10 to 20 minutes)
-    python benchmarks/bench_train.py speed --steps 10          (the first steps of each epoch only: a minute or two)
-    python benchmarks/bench_train.py memory                    (a fresh process per batch size: some minutes)
+    python benchmarks/bench_train.py                 (the tiny embedder on mini-MMEB: about ten minutes)
+    python benchmarks/bench_train.py --steps 8       (fewer steps: two minutes, and less certain)
 
-Both need mini-MMEB's mined tables: run `kedro run --pipeline=mine` first. One thread, CPU.
+It needs mini-MMEB's mined tables: run `kedro run --pipeline=mine` first. One thread, CPU.
 
-``speed``: both sides train copies of one model on the same batches with the same loss and optimizer, in one process and
-in turns. The authors' way follows their release: each row becomes 1 + k/2 pairs, whose left sides go through the model
+Both sides train copies of one model on the same batches with the same loss and optimizer, in one process and in turns.
+The authors' way follows their release: each row becomes 1 + k/2 pairs, whose left sides go through transformers' model
 in one pass and whose right sides in another; rows are cut into chunks as they come, each padded to its longest; every
 row is encoded, with its picture opened, resized and normalised, however often it occurs. Its gradient cache is ours.
 What their release does besides (logits of the whole vocabulary, blank pictures for rows without one) is left out.
-Ours: :class:`Collator` and :class:`EmbeddingModel`. ``cold`` is the first epoch, in which ours prepares every content
-once, ``warm`` the second. Before anything is timed, losses and gradients are compared.
-
-``memory``: peak of a fresh process that sees the same queries in batches of 32 and of 1,024, chunks being equal.
+Ours is :class:`Collator` and :class:`EmbeddingModel`. ``cold`` is the start of the first epoch, ``warm`` the start of
+one before which ours has prepared every content. Losses and gradients are compared before anything is timed.
 """
 
 from __future__ import annotations
@@ -22,19 +19,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     import torch
 
+    from unime_kedro.learning.batches import Batch
     from unime_kedro.learning.objective import Objective
     from unime_kedro.learning.rows import TrainingRows
     from unime_kedro.mllm.adapters.base import Piece, ProcessedImage
@@ -43,18 +40,17 @@ if TYPE_CHECKING:
 
 #: differences of loss and gradient between the two sides, relative
 TOLERANCE = 1e-4
-GIB = 2**30
+#: what is measured: name, queries per step, whether with the gradient cache
+CASES = (("gradient cache", 32, True), ("no gradient cache", 32, False), ("gradient cache, batch 256", 256, True))
 
 
-def load_rows(options: argparse.Namespace) -> tuple[TrainingRows, dict[int, Content]]:
+def load_rows(data: Path, negatives: int) -> tuple[TrainingRows, dict[int, Content]]:
     """Read the mined tables; return training rows, and the content of every item."""
     import polars as pl
 
     from unime_kedro.learning.rows import TrainingRows
     from unime_kedro.mining.training import training_table
     from unime_kedro.mllm.content import Content
-
-    data = Path(options.data)
 
     def read(table: str) -> pl.DataFrame:
         return pl.read_parquet(data / f"{table}.parquet")
@@ -63,20 +59,23 @@ def load_rows(options: argparse.Namespace) -> tuple[TrainingRows, dict[int, Cont
         read("05_model_input/negatives"),
         read("02_intermediate/queries"),
         read("03_primary/judge_scores"),
-        n_negatives=options.negatives,
+        n_negatives=negatives,
     )
     root = data / "01_raw/mini_mmeb/train"
     columns = read("02_intermediate/items").select("item_id", "text", "image").iter_rows()
     contents = {item: Content(text, root / image if image else None) for item, text, image in columns}
-    return TrainingRows.from_table(table, options.negatives), contents
+    return TrainingRows.from_table(table, negatives), contents
 
 
 def load_embedder(model: str) -> Embedder:
     """Load a copy of the model that can be trained."""
+    from transformers.utils import logging
+
     from unime_kedro.mllm.adapters import load_adapter
     from unime_kedro.mllm.content import ModelSpec
     from unime_kedro.mllm.embedding import Embedder
 
+    logging.disable_progress_bar()
     adapter = load_adapter(ModelSpec(model, None, "cpu", "float32", None, None, threads=1))
     adapter.model.train().requires_grad_(True)
     return Embedder(adapter, prompt="plain", max_tokens=512, batch_tokens=16384)
@@ -95,8 +94,12 @@ class AuthorsWay:
     def __init__(
         self, model: str, rows: TrainingRows, contents: dict[int, Content], objective: Objective, chunk: int
     ) -> None:
+        import torch
+
         self.embedder = load_embedder(model)
-        self.model = self.embedder.adapter.model
+        kind = type(self.embedder.adapter.model)
+        # transformers' own, whatever the adapter has made of its copy
+        self.model = kind.from_pretrained(model, dtype=torch.float32, attn_implementation="sdpa").train()
         self.rows, self.contents, self.objective, self.chunk = rows, contents, objective, chunk
 
     def prepare(self, at: np.ndarray) -> list[PlainChunk]:
@@ -110,24 +113,38 @@ class AuthorsWay:
         ]
 
     def _prepare(self, items: list[int]) -> PlainChunk:
-        from unime_kedro.mllm.images import read_image
-
         shown = [self.contents[item] for item in items]
-        images = [None if c.image is None else read_image(self.embedder.adapter, c.image) for c in shown]
+        images = [None if content.image is None else self._read(content.image) for content in shown]
         pieces = [self.embedder.encode(content, image) for content, image in zip(shown, images, strict=True)]
         return PlainChunk(pieces, [image for image in images if image is not None])
 
+    def _read(self, file: Path) -> ProcessedImage:
+        from PIL import Image
+
+        from unime_kedro.mllm.adapters.base import ProcessedImage
+
+        adapter = self.embedder.adapter
+        with Image.open(file) as image:
+            out = adapter.image_processor(images=[image.convert("RGB")], return_tensors="np")
+        grid = out["image_grid_thw"][0]
+        return ProcessedImage(out["pixel_values"], grid, int(grid.prod()) // adapter.merge**2)
+
     def encode(self, chunk: PlainChunk) -> torch.Tensor:
         """Embed the rows of a chunk, padded to its longest."""
+        import numpy as np
         import torch
 
         from unime_kedro.mllm.embedding import right_padded
 
-        adapter = self.embedder.adapter
-        ids, positions, mask = right_padded(chunk.pieces, axes=chunk.pieces[0].positions.shape[0])
-        features = torch.cat(adapter.image_features(chunk.images)) if chunk.images else None
-        hidden = adapter.decode(adapter.embed_tokens(ids, features), positions, mask, None)
-        return hidden[torch.arange(len(ids)), mask.sum(1) - 1]
+        ids, _, mask = right_padded(chunk.pieces, axes=chunk.pieces[0].positions.shape[0])
+        pictures = {}
+        if chunk.images:
+            pictures["pixel_values"] = torch.from_numpy(np.concatenate([image.pixels for image in chunk.images]))
+            pictures["image_grid_thw"] = torch.from_numpy(np.stack([image.grid for image in chunk.images]))
+            pictures["mm_token_type_ids"] = (ids == self.model.config.image_token_id).long()
+        self.model.model.rope_deltas = None
+        out = self.model.model(input_ids=ids, attention_mask=mask, use_cache=False, **pictures)
+        return out.last_hidden_state[torch.arange(len(ids)), mask.sum(1) - 1]
 
     def backward(self, at: np.ndarray, prepared: list[PlainChunk]) -> float:
         """Add the batch's gradients; return its loss."""
@@ -168,7 +185,7 @@ class Ours:
         self.objective = objective
         self.prepare = Collator(self.embedder, rows, contents, chunk=chunk or 1 << 30, cache_gb=cache_gb)
 
-    def backward(self, at: np.ndarray, batch) -> float:
+    def backward(self, at: np.ndarray, batch: Batch) -> float:
         """Add the batch's gradients; return its loss."""
         import torch
 
@@ -176,9 +193,7 @@ class Ours:
 
         scores, item_ids = torch.from_numpy(batch.scores), torch.from_numpy(batch.item_ids)
         places = torch.from_numpy(batch.places)
-        return float(
-            cached_backward(self.module, batch.chunks, lambda v: self.objective(v[places], scores, item_ids))
-        )
+        return float(cached_backward(self.module, batch.chunks, lambda v: self.objective(v[places], scores, item_ids)))
 
 
 def compare(sides: dict[str, AuthorsWay | Ours], at: np.ndarray) -> dict[str, float]:
@@ -188,16 +203,15 @@ def compare(sides: dict[str, AuthorsWay | Ours], at: np.ndarray) -> dict[str, fl
     losses, gradients = [], []
     for side in sides.values():
         losses.append(side.backward(at, side.prepare(at)))
-        grads = (torch.zeros_like(p) if p.grad is None else p.grad for p in side.model.parameters())
-        gradients.append(torch.cat([g.flatten() for g in grads]))
-        side.model.zero_grad()
-    found = {
+        found = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in side.model.named_parameters()}
+        gradients.append(torch.cat([found[name].flatten() for name in sorted(found)]))
+    difference = {
         "loss": abs(losses[0] - losses[1]) / abs(losses[0]),
         "gradient": float((gradients[0] - gradients[1]).norm() / gradients[0].norm()),
     }
-    if not max(found.values()) <= TOLERANCE:
-        raise SystemExit(f"the two sides do not compute the same: {found}")
-    return found
+    if not max(difference.values()) <= TOLERANCE:
+        raise SystemExit(f"the two sides do not compute the same: {difference}")
+    return difference
 
 
 def one_step(side: AuthorsWay | Ours, optimizer: torch.optim.Optimizer, at: np.ndarray) -> list[float]:
@@ -226,108 +240,51 @@ def summary(seconds: dict[str, np.ndarray], pairs: int) -> dict[str, object]:
     }
 
 
-def measure_speed(options: argparse.Namespace, chunk: int) -> dict[str, object]:
-    """Train both sides in turns."""
+def measure(options: argparse.Namespace, batch: int, chunk: int) -> dict[str, object]:
+    """Train both sides in turns, first with nothing prepared, then with everything."""
     import numpy as np
     import torch
 
     from unime_kedro.learning.objective import Objective
     from unime_kedro.learning.rows import batch_order
 
-    rows, contents = load_rows(options)
-    per_epoch = len(rows) // options.batch
-    order = batch_order(len(rows), batch=options.batch, steps=2 * per_epoch, seed=42)
+    rows, contents = load_rows(Path(options.data), options.negatives)
+    steps = min(len(rows), options.steps * 32) // batch  # as many queries for any batch
     makers: dict[str, Callable[..., AuthorsWay | Ours]] = {"authors": AuthorsWay, "ours": Ours}
-    check = {name: make(options.model, rows, contents, Objective(), chunk) for name, make in makers.items()}
-    report: dict[str, object] = {"difference": compare(check, order[0])}
-    # others, whose caches are empty
-    sides = {name: make(options.model, rows, contents, Objective(), chunk) for name, make in makers.items()}
+
+    def both() -> dict[str, AuthorsWay | Ours]:
+        return {name: make(options.model, rows, contents, Objective(), chunk) for name, make in makers.items()}
+
+    order = batch_order(len(rows), batch=batch, steps=2 * (len(rows) // batch), seed=42).reshape(2, -1, batch)
+    report: dict[str, object] = {"difference": compare(both(), order[0, 0])}
+    sides = both()  # others, that have prepared nothing
     optimizers = {name: torch.optim.AdamW(side.model.parameters(), lr=1e-3) for name, side in sides.items()}
-    distinct = [len(np.unique(rows.item_ids[at])) for at in order]
-    report["contents_per_step"] = {"authors": rows.item_ids[order[0]].size, "ours": round(float(np.mean(distinct)), 1)}
-    for epoch, state in enumerate(("cold", "warm")):
+    distinct = np.mean([len(np.unique(rows.item_ids[at])) for at in order[0]])
+    report["contents_per_step"] = {"authors": batch * (options.negatives + 2), "ours": round(float(distinct), 1)}
+    for batches, state in zip(order, ("cold", "warm"), strict=True):
+        if state == "warm":
+            for start in range(0, len(rows), 256):
+                sides["ours"].prepare(np.arange(start, min(start + 256, len(rows))))
         seconds: dict[str, list[list[float]]] = {name: [] for name in sides}
-        for turn, at in enumerate(order[epoch * per_epoch : (epoch + 1) * per_epoch][: options.steps]):
-            for name in list(sides) if turn % 2 else list(reversed(sides)):
+        for turn, at in enumerate(batches[:steps]):
+            for name in list(sides) if turn % 2 else reversed(sides):
                 seconds[name].append(one_step(sides[name], optimizers[name], at))
-        pairs = options.batch * (options.negatives + 1)
-        report[state] = summary({name: np.array(s) for name, s in seconds.items()}, pairs)
+        report[state] = summary({n: np.array(s) for n, s in seconds.items()}, batch * (options.negatives + 1))
     return report
-
-
-def memory_of_process() -> tuple[float, float]:
-    """Return this process's memory now and at its peak, in GiB."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return tuple(int(status[key].split()[0]) / 2**20 for key in ("VmRSS", "VmHWM"))  # type: ignore[return-value]
-
-
-def train_some(options: argparse.Namespace) -> None:
-    """Be the fresh process of ``memory``: train on so many queries, and print what it took."""
-    import torch
-
-    from unime_kedro.learning.objective import Objective
-    from unime_kedro.learning.rows import batch_order
-
-    rows, contents = load_rows(options)
-    side = Ours(options.model, rows, contents, Objective(), options.chunk, options.cache_gb)
-    optimizer = torch.optim.AdamW(side.model.parameters(), lr=1e-3)
-    steps = options.queries // options.batch
-    before = memory_of_process()[0]
-    for at in batch_order(len(rows), batch=options.batch, steps=steps, seed=42):
-        one_step(side, optimizer, at)
-    report = {"before_gib": before, "peak_gib": memory_of_process()[1], "steps": steps}
-    print(json.dumps({key: round(value, 3) for key, value in report.items()}))
-
-
-def measure_memory(options: argparse.Namespace) -> dict[str, object]:
-    """Start a fresh process per batch size and size of the cache of prepared contents."""
-    report: dict[str, object] = {}
-    for cache_gb in (0.0, 1.0):
-        found = {}
-        for batch in (32, options.large_batch):
-            given = vars(options) | {"what": "train_some", "batch": batch, "cache_gb": cache_gb}
-            command = [sys.executable, __file__, "train_some", json.dumps(given, default=str)]
-            found[batch] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        small, large = found.values()
-        report[f"cache_gb={cache_gb:g}"] = {
-            **{f"batch {batch}": value for batch, value in found.items()},
-            "ratio": round(large["peak_gib"] / small["peak_gib"], 3),
-            "ratio_of_increments": round(
-                (large["peak_gib"] - large["before_gib"]) / (small["peak_gib"] - small["before_gib"]), 2
-            ),
-        }
-    return report
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["speed", "memory"])
-    parser.add_argument("--data", default=os.environ.get("UNIME_DATA_ROOT", "data"))
-    parser.add_argument("--model", default="models/tiny-embedder")
-    parser.add_argument("--batch", type=int, default=32, help="queries per step of speed")
-    parser.add_argument("--chunk", type=int, default=64, help="contents per forward pass with the gradient cache")
-    parser.add_argument("--negatives", type=int, help="k, an even number; 8 for speed, 2 for memory")
-    parser.add_argument("--steps", type=int, help="of each epoch, for speed; all of them without")
-    parser.add_argument("--queries", type=int, default=2048, help="for memory: how many each process sees")
-    parser.add_argument("--large-batch", type=int, default=1024, help="for memory")
-    options = parser.parse_args()
-    if options.negatives is None:
-        options.negatives = 8 if options.what == "speed" else 2
-    return options
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["train_some"]:
-        return train_some(argparse.Namespace(**json.loads(sys.argv[2])))
-    options = parse()
-    report: dict[str, object] = {"batch": options.batch, "negatives": options.negatives, "chunk": options.chunk}
-    report["load_before"] = [round(one, 1) for one in os.getloadavg()]
-    if options.what == "speed":
-        report["gradient cache"] = measure_speed(options, options.chunk)
-        report["no gradient cache"] = measure_speed(options, 0)
-    else:
-        report |= measure_memory(options)
-    report["load_after"] = [round(one, 1) for one in os.getloadavg()]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default=os.environ.get("UNIME_DATA_ROOT", "data"))
+    parser.add_argument("--model", default="models/tiny-embedder")
+    parser.add_argument("--chunk", type=int, default=64, help="contents per forward pass with the gradient cache")
+    parser.add_argument("--negatives", type=int, default=8, help="k, an even number")
+    parser.add_argument("--steps", type=int, default=32, help="of 32 queries, of each epoch and case")
+    options = parser.parse_args()
+    report: dict[str, object] = {"negatives": options.negatives, "chunk": options.chunk}
+    for name, batch, cached in CASES:
+        load = round(os.getloadavg()[0], 1)
+        report[name] = {"batch": batch, "load_before": load} | measure(options, batch, options.chunk if cached else 0)
     print(json.dumps(report, indent=1))
 
 

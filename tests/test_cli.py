@@ -298,8 +298,9 @@ def test_import_release_reports_and_writes_tables(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "2 rows, 4 negatives (2 per row), 7 distinct items" in done.output
     assert "violations: 1" in done.output
-    written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {"items.parquet", "queries.parquet", "negatives.parquet", "violations.parquet"}
+    written = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    tables = {f"{name}.parquet" for name in ("items", "queries", "judge_scores", "negatives", "violations")}
+    assert written == tables | {"judge_origin.json"}
 
 
 def test_import_release_without_out_writes_nothing(tmp_path: Path) -> None:

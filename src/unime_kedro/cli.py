@@ -224,12 +224,15 @@ def join_command(folder: Path, machine_rank: int) -> None:
     from unime_kedro.failures import message_of
     from unime_kedro.learning.launch import run_training
     from unime_kedro.learning.run_folder import read_job
+    from unime_kedro.pipelines.train.jobs import check_hardware
 
     try:
         with _sigterm_interrupts():
             _configure_logging()
-            distributed = read_job(folder).train.distributed
-            run_training(folder, machine_rank=machine_rank, on_event=lambda event: None, **distributed.model_dump())
+            train = read_job(folder).train
+            check_hardware(train)
+            options = train.distributed.model_dump()
+            run_training(folder, machine_rank=machine_rank, on_event=lambda event: None, **options)
     except KeyboardInterrupt as stop:
         sys.exit(143 if isinstance(stop, _Terminated) else 130)
     except Exception as error:

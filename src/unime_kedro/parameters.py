@@ -167,7 +167,7 @@ class ValidationParameters(Parameters):
 
     queries: int = Field(ge=0, description="held-out training queries; 0 trains on all")
     candidates: int = Field(ge=2, le=1000, description="per held-out query, the positive included")
-    every: int = Field(ge=0, description="steps between validations; 0: before the first and after the last only")
+    every: int = Field(ge=0, description="steps between validations; 0: after the last one only")
     root: str | None = Field(description="folder of validation sets in MMEB's evaluation layout")
 
 
@@ -187,6 +187,22 @@ class DistributedParameters(Parameters):
         return self
 
 
+#: arguments of transformers.TrainingArguments that would break what is promised, and why
+REFUSED_ARGUMENTS = {
+    "accelerator_config": "gradients are scaled here",
+    "auto_find_batch_size": "the batch decides what is learned; lower train.chunk instead",
+    "deepspeed": "its engine takes every chunk of the gradient cache for a step",
+    "fsdp": "it waits for equal numbers of passes in all processes, which equal items encoded once do not give",
+    "fsdp_config": "see fsdp",
+    "ignore_data_skip": "a training that goes on would see other queries",
+    "load_best_model_at_end": "the model after the last step is the result",
+    "parallelism_config": "it divides what the gradient cache expects whole",
+    "save_only_model": "a training could not go on exactly",
+    "save_strategy": "checkpoints are written every train.checkpoint_every steps",
+    "save_total_limit": "with one, a kill while it is written would leave none",
+    "train_sampling_strategy": "the order of queries depends on train.seed alone",
+    "torch_compile": "batches have changing shapes",
+}
 #: arguments of transformers.TrainingArguments that other keys of ``train`` decide
 OWN_ARGUMENTS = {
     "bf16": "dtype",
@@ -250,6 +266,9 @@ class TrainParameters(ModelParameters):
     def _not_ours(cls, arguments: dict[str, Any]) -> dict[str, Any]:
         """Refuse arguments that have a key of their own: two places for one value contradict each other some day."""
         for name in arguments:
+            if name in REFUSED_ARGUMENTS:
+                problem = {"name": name, "what": REFUSED_ARGUMENTS[name]}
+                raise PydanticCustomError("arguments", "{name} is not supported: {what}", problem)
             if name in OWN_ARGUMENTS:
                 instead = OWN_ARGUMENTS[name]
                 what = f"set train.{instead} instead" if instead else "it cannot be set"

@@ -19,6 +19,7 @@ from PIL import Image
 
 from unime_kedro.errors import DataError
 from unime_kedro.io.release import export_release, format_import_report, import_release, write_imported
+from unime_kedro.mining.training import training_table
 
 KEYS = [
     *("query_text", "query_image", "pos_text", "pos_image"),
@@ -227,15 +228,32 @@ def test_report(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
 def test_write_imported(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     done = import_release(save(tmp_path / "mined.json", rows))
     paths = write_imported(done, tmp_path / "new" / "folder")
-    assert [path.name for path in paths] == [
-        "items.parquet",
-        "queries.parquet",
-        "negatives.parquet",
-        "violations.parquet",
-    ]
-    for path, table in zip(paths, done, strict=False):
-        assert pl.read_parquet(path).equals(table)
-    assert sorted(os.listdir(tmp_path / "new" / "folder")) == sorted(path.name for path in paths)
+    root = tmp_path / "new" / "folder"
+    places = {path.stem: path.relative_to(root).as_posix() for path in paths}
+    assert places == {
+        "items": "02_intermediate/items.parquet",
+        "queries": "02_intermediate/queries.parquet",
+        "judge_scores": "03_primary/judge_scores.parquet",
+        "negatives": "05_model_input/negatives.parquet",
+        "violations": "05_model_input/violations.parquet",
+        "judge_origin": "03_primary/judge_origin.json",
+    }
+    for name in ("items", "queries", "judge_scores", "negatives", "violations"):
+        assert pl.read_parquet(root / places[name]).equals(getattr(done, name))
+    assert sorted(f for f in root.rglob("*") if f.is_file()) == sorted(paths)
+
+
+def test_imported_scores_and_negatives_can_be_trained_on(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    done = import_release(save(tmp_path / "mined.json", rows))
+    few = min(len(row["hard_negatives"]) for row in rows)
+    table, _ = training_table(done.negatives, done.queries, done.judge_scores, n_negatives=few)
+    sides = {i: [text, image] for i, text, image in done.items.select("item_id", "text", "image").iter_rows()}
+    for row, (score, ids, scores) in zip(
+        rows, table.select("positive_score", "negative_item_ids", "negative_scores").iter_rows(), strict=True
+    ):
+        assert score == pytest.approx(row["query_pos_scores"])
+        assert [sides[i] for i in ids] == [list(side) for side in row["hard_negatives"][:few]]
+        assert scores == pytest.approx(row["hard_negatives_scores"][:few])
 
 
 text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4)

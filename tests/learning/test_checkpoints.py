@@ -10,12 +10,12 @@ from unime_kedro.errors import ModelError
 from unime_kedro.learning.checkpoints import (
     COMPLETE,
     WEIGHTS,
+    facts_of,
     is_complete,
     last_checkpoint,
     load_weights,
     mark_complete,
     save_weights,
-    step_of,
 )
 
 torch = pytest.importorskip("torch")
@@ -42,7 +42,7 @@ def test_the_last_one_is_that_with_the_most_steps(tmp_path):
     for step in (9, 100, 20):
         checkpoint(tmp_path, step)
     assert last_checkpoint(tmp_path).name == "checkpoint-100"
-    assert step_of(tmp_path / "checkpoint-100") == 100
+    assert facts_of(tmp_path / "checkpoint-100")["step"] == 100
     assert last_checkpoint(tmp_path / "none") is None
 
 
@@ -92,7 +92,7 @@ def test_a_checkpoint_of_another_model_is_refused_by_name(tmp_path, model, told)
 
 def test_what_is_no_checkpoint_is_said_to_be_none(tmp_path):
     with pytest.raises(ModelError, match="no complete checkpoint"):
-        step_of(tmp_path)
+        facts_of(tmp_path)
     (tmp_path / COMPLETE).write_text(json.dumps({"files": {}}))
     with pytest.raises(ModelError, match="no complete checkpoint"):
-        step_of(tmp_path)
+        facts_of(tmp_path)

@@ -43,7 +43,10 @@ def straight(model, pictures, tmp_path_factory):
 def test_a_training_changes_the_weights_and_says_what_it_did(straight, model):
     from safetensors.numpy import load_file
 
-    assert not equal(weights(straight), load_file(model / "model.safetensors"))
+    before, after = load_file(model / "model.safetensors"), weights(straight)
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert moved == set(before)  # words, pictures and all layers
     history = history_of(read_events(straight / "events.jsonl"))
     assert [row["step"] for row in history] == [0, 1, 2, 3, 4, 5, 6]
     assert all(np.isfinite(row["loss"]) and row["gradient_norm"] > 0 for row in history[1:])
@@ -77,7 +80,7 @@ def test_the_model_that_is_written_is_the_one_that_was_validated_last(straight, 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 @pytest.mark.parametrize("killed_at", [1, 3])
 def test_killed_and_started_again_it_ends_with_the_same_weights(model, pictures, tmp_path, straight, tuning, killed_at):
-    changes = {"tuning": tuning, "lora": {"rank": 4}}
+    changes = {"tuning": tuning}  # adapters drop a tenth of their inputs: random numbers go on where they were
     if tuning == "full":
         expected = straight
     else:
@@ -169,7 +172,7 @@ def test_bad_input_ends_it_before_the_first_step(model, pictures, tmp_path, chan
 @pytest.mark.slow
 def test_a_checkpoint_of_another_architecture_is_refused(model, pictures, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
-    jobs.write(first, model, pictures, tuning="lora", lora={"rank": 4}, steps=40, checkpoint_every=1)
+    jobs.write(first, model, pictures, tuning="lora", steps=40, checkpoint_every=1)
     process = jobs.start(first)
     while not list(first.glob("checkpoint-*/complete.json")) and process.poll() is None:
         time.sleep(0.01)

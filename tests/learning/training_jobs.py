@@ -46,12 +46,14 @@ def parameters(model: Path, **changes) -> TrainParameters:
         "steps": 6,
         "batch": 4,
         "chunk": 5,
-        "warmup_steps": 2,
         "learning_rate": 1e-3,
         "checkpoint_every": 2,
         "log_every": 1,
         "device": "cpu",
+        "tuning": "full",
+        "warmup_steps": 2,
     }
+    values["lora"] |= {"rank": 4, "dropout": 0.1}
     values["validation"] |= {"every": 2, "queries": 6, "candidates": 4}
     for key, value in changes.items():
         if isinstance(values[key], dict) and key != "arguments":

@@ -6,7 +6,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from unime_kedro.tracking.plots import FIGURES, figure_of, judge_score_figure, negatives_figure, pool_figure
+from unime_kedro.tracking.plots import (
+    FIGURES,
+    figure_of,
+    history_figure,
+    judge_score_figure,
+    negatives_figure,
+    pool_figure,
+)
 
 
 def stairs(axes) -> dict[str, np.ndarray]:
@@ -81,7 +88,7 @@ def test_a_history_has_a_panel_for_each_metric_over_its_steps() -> None:
     rows = [{"step": step, "loss": 10 - step, "b": step * 2, "c": 0, "d": 1} for step in (2, 0, 1)]
     figure = draw([*rows, {"step": 9, "a": 5.0}])
     assert figure.get_suptitle() == "pretrain_judge: 9 steps"
-    assert [axes.get_title() for axes in figure.axes] == ["a", "b", "c", "d", "loss"]
+    assert [axes.get_title() for axes in figure.axes] == ["loss", "a", "b", "c", "d"]
     curves = {axes.get_title(): axes.lines[0].get_xydata().tolist() for axes in figure.axes}
     assert curves["loss"] == [[0, 10], [1, 9], [2, 8]]
     assert curves["b"] == [[0, 0], [1, 2], [2, 4]]
@@ -90,6 +97,42 @@ def test_a_history_has_a_panel_for_each_metric_over_its_steps() -> None:
     boxes = [axes.get_position() for axes in figure.axes]  # three side by side, two below them, none over another
     assert len({round(box.y0, 3) for box in boxes}) == 2
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_panels_of_a_history_have_the_same_steps_also_where_a_metric_is_measured_rarely() -> None:
+    rows = [{"step": step, "a": 1.0, "loss": 2.0} for step in range(1, 101)]
+    rows += [{"step": step, "validation_precision_at_1": step / 100} for step in (50, 100)]
+    figure = history_figure("train_history", rows)
+    assert [axes.get_title() for axes in figure.axes] == ["loss", "validation_precision_at_1", "a"]
+    for axes in figure.axes:
+        assert axes.get_xlim() == pytest.approx((1 - 2.97, 100 + 2.97))
+    curve = figure.axes[1].lines[0]
+    assert curve.get_xydata().tolist() == [[50, 0.5], [100, 1.0]]
+    assert curve.get_marker() == "o"  # a few points are seen as such
+    assert figure.axes[0].lines[0].get_marker() == "None"
+
+
+def test_steps_are_whole_numbers_and_small_values_are_powers_of_ten() -> None:
+    figure = history_figure("train_history", [{"step": step, "learning_rate": 1e-4 * step} for step in (1, 2, 3)])
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    assert all(tick == int(tick) for tick in axes.get_xticks())
+    assert "10^{−4}" in axes.yaxis.get_offset_text().get_text()  # noqa: RUF001 (the minus of mathematics)
+    assert "{1.00}" in axes.get_yticklabels()[1].get_text()
+
+
+def test_a_jagged_curve_gets_its_moving_average() -> None:
+    """100 values, so 5 to each side; one of them is not a number, another is infinite."""
+    values = np.random.default_rng(0).normal(size=100)
+    values[[30, 31]] = np.nan, np.inf
+    rows = [{"step": step, "smooth": float(step), "loss": float(value)} for step, value in enumerate(values)]
+    loss, smooth = history_figure("train_history", rows).axes
+    assert len(smooth.lines) == 1
+    raw, average = (line.get_ydata() for line in loss.lines)
+    finite = [np.nan if step in (30, 31) else value for step, value in enumerate(values)]
+    np.testing.assert_array_equal(raw, finite)
+    slow = [np.nanmean(finite[max(0, step - 5) : step + 6]) for step in range(100)]
+    np.testing.assert_allclose(average, slow)
 
 
 def test_a_history_without_rows_is_drawn_as_such() -> None:

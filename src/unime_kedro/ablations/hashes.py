@@ -14,6 +14,7 @@ class Hashes:
 
     def __init__(self) -> None:
         self._known: dict[Path, tuple[Any, str]] = {}
+        self._models: dict[tuple[str, str | None], tuple[Any, str]] = {}
 
     def of(self, path: Path) -> str:
         """Return a sha256; ``absent``, or ``not hashed`` for a very large folder."""
@@ -24,6 +25,17 @@ class Hashes:
         known = self._known.get(path)
         if known is None or known[0] != stamp:
             known = self._known[path] = stamp, content_hash(path) or "not hashed"
+        return known[1]
+
+    def model(self, model: str, revision: str | None) -> str:
+        """Return the fingerprint of a model, its base included if it is a LoRA adapter; of any size."""
+        from unime_kedro.mllm.adapters import fingerprint_of, local_or_hub
+
+        source = local_or_hub(model)
+        stamp = _stamp(source) if isinstance(source, Path) else None
+        known = self._models.get((model, revision))
+        if known is None or known[0] != stamp:
+            known = self._models[model, revision] = stamp, fingerprint_of(model, revision)
         return known[1]
 
 

@@ -121,9 +121,9 @@ def input_digests(project: Project, arm: Resolved, names: set[str], stages: tupl
     hashes, files = project.hashes, files_of(project.base, project.root, names - SHARED)
     found = {name: hashes.of(file) for name, file in files.items()}
     found["corpus"] = hashes.of(project.base.data_root / RAW / "corpus.json")
-    for section, source in models_of(arm.parameters, stages).items():
-        if isinstance(source, Path):
-            found[f"{section}.model"] = hashes.of(source)
+    for section in models_of(arm.parameters, stages):
+        model = arm.parameters[section]
+        found[f"{section}.model"] = hashes.model(str(model["model"]), model.get("revision"))
     return found
 
 

@@ -7,17 +7,19 @@ path]), ``hard_negatives_scores`` (list of the same length).
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
-from unime_kedro.atomic import save_parquet
+from unime_kedro.atomic import atomic_write, save_parquet
 from unime_kedro.io.mmeb import MMEB_META_TASKS
 from unime_kedro.io.release_rows import KEYS, read_rows
 from unime_kedro.mining.images import hash_bytes, read_images
 from unime_kedro.mining.items import number_items
+from unime_kedro.mining.lineage import corpus_digest, table_digest
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ class Imported(NamedTuple):
         queries: query_id (the row of the file, from 0), dataset, meta_task, item_id, positive_item_id.
         negatives: query_id, slot, item_id, score, origin ("fallback" where all scores of the row are exactly 1,
             "duplicate" for content that stands earlier in the row, else "sampled").
+        judge_scores: query_id, item_id, is_positive, score: what the file says of positives and negatives.
         violations: query_id, slot, score, threshold (float64, as in the file): negatives above the paper's threshold,
             positive's score - 0.01. Fallback negatives are not among them, their 1.0 is not a judge's score.
         metrics: Counts, flat.
@@ -44,6 +47,7 @@ class Imported(NamedTuple):
     items: pl.DataFrame
     queries: pl.DataFrame
     negatives: pl.DataFrame
+    judge_scores: pl.DataFrame
     violations: pl.DataFrame
     metrics: dict[str, float]
 
@@ -114,8 +118,9 @@ def import_release(path: str | Path, image_root: str | Path | None = None) -> Im
     violations = violations.select("query_id", "slot", "score", "threshold")
     negatives = negatives.select("query_id", "slot", "item_id", pl.col("score").cast(pl.Float32), "origin")
     queries = _queries(sides)
+    judge_scores = _judge_scores(sides, negatives)
     metrics = _metrics(queries, items, negatives, violations) | {"images": len(hashes), "images_read": read}
-    return Imported(items, queries, negatives, violations, metrics)
+    return Imported(items, queries, negatives, judge_scores, violations, metrics)
 
 
 def _sides(rows: list[dict[str, Any]]) -> pl.DataFrame:
@@ -165,6 +170,20 @@ def _negatives(sides: pl.DataFrame) -> pl.DataFrame:
     )
     return sides.with_columns(
         slot=(pl.col("position") - 2).cast(pl.Int32), origin=origin, threshold=pl.col("positive_score") - BETA
+    )
+
+
+def _judge_scores(sides: pl.DataFrame, negatives: pl.DataFrame) -> pl.DataFrame:
+    """Return query_id, item_id, is_positive, score of every pair that the file has a score of, each once."""
+    positives = sides.filter(pl.col("position") == 1)
+    scored = [
+        positives.select("query_id", "item_id", score="positive_score", is_positive=pl.lit(True)),
+        negatives.select("query_id", "item_id", "score", is_positive=pl.lit(False)),
+    ]
+    table = pl.concat([part.with_columns(pl.col("score").cast(pl.Float32)) for part in scored])
+    table = table.unique(["query_id", "item_id", "is_positive"], keep="first", maintain_order=True)
+    return table.sort("query_id", "is_positive", "item_id", descending=[False, True, False]).select(
+        "query_id", "item_id", "is_positive", "score"
     )
 
 
@@ -224,11 +243,33 @@ def format_import_report(imported: Imported, limit: int = 10) -> str:
     return "\n".join([*lines, *([f"... and {more:,} more"] if more > 0 else [])])
 
 
+#: table -> its place below a data root
+_PLACES = {
+    "items": "02_intermediate/items.parquet",
+    "queries": "02_intermediate/queries.parquet",
+    "judge_scores": "03_primary/judge_scores.parquet",
+    "negatives": "05_model_input/negatives.parquet",
+    "violations": "05_model_input/violations.parquet",
+}
+
+
 def write_imported(imported: Imported, out_dir: str | Path) -> list[Path]:
-    """Write items, queries, negatives and violations as parquet files, each atomically; returns their paths."""
+    """Write the tables, each atomically, as a data root that ``kedro run --pipeline=train`` can be pointed to.
+
+    Returns:
+        The files, the last of which is ``03_primary/judge_origin.json``: what the tables were made from.
+    """
     folder = Path(out_dir)
     paths = []
-    for name in ("items", "queries", "negatives", "violations"):
-        paths.append(folder / f"{name}.parquet")
+    for name, place in _PLACES.items():
+        paths.append(folder / place)
         save_parquet(getattr(imported, name), paths[-1])
+    origin = {
+        "corpus": corpus_digest(imported.items, imported.queries),
+        "judge_scores": table_digest(imported.judge_scores),
+        "model": "unknown (imported scores)",
+    }
+    paths.append(folder / "03_primary/judge_origin.json")
+    with atomic_write(paths[-1]) as temporary:
+        temporary.write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
     return paths

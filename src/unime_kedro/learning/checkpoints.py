@@ -11,7 +11,7 @@ import json
 import logging
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unime_kedro.atomic import atomic_write
 from unime_kedro.errors import ModelError
@@ -27,11 +27,11 @@ COMPLETE = "complete.json"
 _PREFIX = "checkpoint-"
 
 
-def mark_complete(checkpoint: Path, step: int) -> None:
-    """Write the list of a checkpoint's files, after all of them."""
+def mark_complete(checkpoint: Path, step: int, **facts: str) -> None:
+    """Write the list of a checkpoint's files, and what else is to be known of it, after all of them."""
     sizes = {f.relative_to(checkpoint).as_posix(): f.stat().st_size for f in _files(checkpoint)}
     with atomic_write(checkpoint / COMPLETE) as temporary:
-        temporary.write_text(json.dumps({"step": step, "files": sizes}, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps({"step": step, **facts, "files": sizes}, indent=1) + "\n", encoding="utf-8")
 
 
 def is_complete(checkpoint: Path) -> bool:
@@ -56,15 +56,16 @@ def last_checkpoint(folder: Path) -> Path | None:
     return max(found)[1] if found else None
 
 
-def step_of(checkpoint: Path) -> int:
-    """Return after how many steps a checkpoint was written.
+def facts_of(checkpoint: Path) -> dict[str, Any]:
+    """Return what :func:`mark_complete` wrote of a checkpoint: ``step``, ``files``, and further facts.
 
     Raises:
-        ModelError: If the folder is no complete checkpoint of ours.
+        ModelError: If the folder is no checkpoint of ours.
     """
     try:
-        return int(json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))["step"])
-    except (OSError, ValueError, KeyError) as error:
+        facts = dict(json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8")))
+        return facts | {"step": int(facts["step"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{checkpoint} is no complete checkpoint ({COMPLETE} is missing or not readable); expected a folder "
             "checkpoint-<steps> of a training. Set train.resume_from to one, or to null."

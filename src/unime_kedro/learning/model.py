@@ -39,6 +39,11 @@ class EmbeddingModel(torch.nn.Module):
         vision = [p for name, p in adapter.model.named_parameters() if ".visual." in name]
         self._features = None if any(p.requires_grad for p in vision) else FrozenFeatures(adapter, cache_gb)
 
+    def begin_step(self) -> None:
+        """Say that another batch begins: what is kept for the second pass over the last one is not needed any more."""
+        if self._features is not None:
+            self._features.begin_step()
+
     def forward(self, chunk: Chunk) -> torch.Tensor:
         """Embed contents.
 
@@ -64,12 +69,18 @@ class FrozenFeatures:
 
     Args:
         adapter: The model.
-        memory_gb: Features kept, on the CPU, in GiB; the least recently used make room.
+        memory_gb: Features kept from step to step, on the CPU, in GiB; the least recently used make room. Those of the
+            current step are kept besides: the gradient cache comes to them a second time.
     """
 
     def __init__(self, adapter: BackboneAdapter, memory_gb: float) -> None:
         self._adapter, self._budget, self._used = adapter, memory_gb * 2**30, 0
         self._kept: OrderedDict[Path, torch.Tensor] = OrderedDict()
+        self._current: dict[Path, torch.Tensor] = {}
+
+    def begin_step(self) -> None:
+        """Forget what was kept for the last step alone."""
+        self._current = {}
 
     def __call__(self, files: list[Path], images: Mapping[Path, ProcessedImage]) -> list[torch.Tensor]:
         """Return the features of pictures, (n_tokens, hidden) each, on the model's device.
@@ -81,12 +92,15 @@ class FrozenFeatures:
         return [self._get(file, images[file]).to(self._adapter.device) for file in files]
 
     def _get(self, file: Path, image: ProcessedImage) -> torch.Tensor:
+        if file in self._current:
+            return self._current[file]
         if file in self._kept:
             self._kept.move_to_end(file)
+            self._current[file] = self._kept[file]
             return self._kept[file]
         with torch.no_grad():
             found = self._adapter.image_features([image])[0].cpu()
-        self._kept[file] = found
+        self._kept[file] = self._current[file] = found
         self._used += found.nbytes
         while self._used > self._budget and self._kept:
             self._used -= self._kept.popitem(last=False)[1].nbytes

@@ -9,6 +9,7 @@ file                           content
 ``validation_*.parquet``       contents and queries of the validation sets, if any
 ``events.jsonl``               figures by step (see :mod:`.events`)
 ``checkpoint-<steps>``         weights, optimizer, schedule, random numbers
+``finished.json``              fingerprint of the model, when it is written
 ``worker.log``, ``errors/``    what the processes said
 =============================  =====================================================================================
 """
@@ -28,7 +29,7 @@ from unime_kedro.errors import DataError
 from unime_kedro.evaluation.embedders import EvalTables
 from unime_kedro.parameters import TrainParameters
 
-_JOB = "job.json"
+_JOB, _FINISHED = "job.json", "finished.json"
 _TRAINING, _CONTENTS = "training.parquet", "contents.parquet"
 _VALIDATION_CONTENTS, _VALIDATION_QUERIES = "validation_contents.parquet", "validation_queries.parquet"
 
@@ -74,10 +75,7 @@ def write_job(
         items: item_id, text, image; those that ``training`` mentions are written.
         validation: Validation sets, perhaps none.
     """
-    mentioned = pl.concat(
-        [training["item_id"], training["positive_item_id"], training["negative_item_ids"].explode()]
-    ).drop_nulls()
-    contents = items.filter(pl.col("item_id").is_in(mentioned.unique().implode()))
+    contents = items.join(mentioned_items(training), on="item_id", how="semi")
     save_parquet(training, folder / _TRAINING)
     save_parquet(contents.select("item_id", "text", "image").sort("item_id"), folder / _CONTENTS)
     for file, part in ((_VALIDATION_CONTENTS, "contents"), (_VALIDATION_QUERIES, "queries")):
@@ -88,6 +86,26 @@ def write_job(
     values = asdict(job) | {"train": job.train.model_dump(mode="json")}
     with atomic_write(folder / _JOB) as temporary:
         temporary.write_text(json.dumps(values, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def mentioned_items(training: pl.DataFrame) -> pl.DataFrame:
+    """Return the item_id of every item that a training table mentions, each once."""
+    columns = [training["item_id"], training["positive_item_id"], training["negative_item_ids"].explode()]
+    return pl.concat([column.alias("item_id") for column in columns]).drop_nulls().unique().sort().to_frame()
+
+
+def write_finished(folder: Path, fingerprint: str) -> None:
+    """Note that a training has written its model, and which it was."""
+    with atomic_write(folder / _FINISHED) as temporary:
+        temporary.write_text(json.dumps({"fingerprint": fingerprint}) + "\n", encoding="utf-8")
+
+
+def read_finished(folder: Path) -> str | None:
+    """Return the fingerprint of the model that a training has written, None if it has not."""
+    try:
+        return str(json.loads((folder / _FINISHED).read_text(encoding="utf-8"))["fingerprint"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def read_job(folder: Path) -> Job:

@@ -35,12 +35,13 @@ FAILED_BATCH = "failed_batch.json"
 Report = Callable[[int, dict[str, float]], None]
 
 
-class Step(NamedTuple):
-    """What a step is reported with, besides what transformers says of it."""
+class Done(NamedTuple):
+    """What was done since the last report, by this process."""
 
-    pairs: int
-    encoded: int
-    contents: int
+    queries: int = 0
+    pairs: int = 0
+    encoded: int = 0
+    contents: int = 0
 
 
 class EmbedderTrainer(Trainer):
@@ -77,7 +78,7 @@ class EmbedderTrainer(Trainer):
             callbacks=[*callbacks, _CompleteCheckpoints()],
         )
         self._objective, self._stop_norm, self._report = objective, stop_gradient_norm, report
-        self._done = Step(0, 0, 0)
+        self._done = Done()
         self._since = time.perf_counter()
         self._batch: Batch | None = None
 
@@ -90,6 +91,7 @@ class EmbedderTrainer(Trainer):
         model.train()
         batch: Batch = inputs["batch"]
         self._batch = batch
+        self.accelerator.unwrap_model(model).begin_step()
         places = torch.from_numpy(batch.places).to(self.args.device)
         scores, item_ids = self._of_all(torch.from_numpy(batch.scores)), self._of_all(torch.from_numpy(batch.item_ids))
         n_processes = self.args.world_size
@@ -181,8 +183,10 @@ class EmbedderTrainer(Trainer):
 
     def _count(self, batch: Batch) -> None:
         done = self._done
-        self._done = Step(
-            done.pairs + batch.places.shape[0] * (batch.places.shape[1] - 1),
+        n, width = batch.places.shape
+        self._done = Done(
+            done.queries + n,
+            done.pairs + n * (width - 1),
             done.encoded + batch.distinct,
             done.contents + batch.places.size,
         )
@@ -193,16 +197,22 @@ class EmbedderTrainer(Trainer):
         if "loss" not in logs or not self.is_world_process_zero():
             return  # transformers' summary at the end has no loss of a step
         seconds = time.perf_counter() - self._since
-        done, self._done, self._since = self._done, Step(0, 0, 0), time.perf_counter()
+        done, self._done, self._since = self._done, Done(), time.perf_counter()
         values = {
             "loss": logs["loss"],
             "learning_rate": logs["learning_rate"],
             "gradient_norm": logs["grad_norm"],
+            "seconds": seconds,
+            "queries_per_second": done.queries * self.args.world_size / seconds,
             "pairs_per_second": done.pairs * self.args.world_size / seconds,
             "encodes_saved": 1 - done.encoded / max(done.contents, 1),
             "peak_memory_gb": peak_memory_gb(),
         }
         self._report(self.state.global_step, values)
+
+    def start_clock(self) -> None:
+        """Start measuring time: loading and connecting are over."""
+        self._since = time.perf_counter()
 
     def without_clock(self, work: Callable[[], None]) -> None:
         """Do something that is no training, such as validation, without its time counting as such."""
@@ -211,6 +221,12 @@ class EmbedderTrainer(Trainer):
         self._since += time.perf_counter() - start
 
     # ---------------------------------------------------------------- checkpoints
+
+    def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> Any:
+        """Take how often to log and to save from the parameters: a checkpoint brings along what it was made with."""
+        found = super()._init_training_state(max_steps, *args, **kwargs)
+        self.state.compute_steps(self.args, max_steps)
+        return found
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         """Write the trained weights of a checkpoint; the others are those of the model it started from."""
@@ -233,7 +249,8 @@ class _CompleteCheckpoints(TrainerCallback):
         if args.world_size > 1:
             dist.barrier()
         if state.is_world_process_zero:
-            mark_complete(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}", state.global_step)
+            checkpoint = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            mark_complete(checkpoint, state.global_step, device=args.device.type)
 
 
 def peak_memory_gb() -> float:

@@ -20,7 +20,7 @@ PRECISION = "validation_precision_at_1"
 
 
 class Validation(TrainerCallback):
-    """Validates before the first step, every ``every`` steps and after the last one.
+    """Validates before the first step, every ``every`` steps and after the last one, or there alone.
 
     Args:
         sets: Validation sets; with none nothing is done.
@@ -48,6 +48,7 @@ class Validation(TrainerCallback):
         """Measure the model that is started from, unless the training goes on from a checkpoint."""
         if self._every and state.global_step == 0:
             self._validate(state)
+        self.trainer.start_clock()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Measure where it is time to."""

@@ -14,8 +14,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from unime_kedro.errors import ConfigurationError
-from unime_kedro.learning.run_folder import Job, read_job, read_tables
+from unime_kedro.errors import ConfigurationError, ModelError
+from unime_kedro.learning.run_folder import Job, read_job, read_tables, write_finished
 from unime_kedro.learning.worker_errors import recorded
 from unime_kedro.learning.worker_life import die_with_launcher, only_writer
 
@@ -44,7 +44,7 @@ def train(folder: Path) -> None:
     Args:
         folder: Folder of the run.
     """
-    from unime_kedro.learning.checkpoints import last_checkpoint, step_of
+    from unime_kedro.learning.checkpoints import facts_of, last_checkpoint
     from unime_kedro.learning.events import EVENTS, EventLog
 
     job = read_job(folder)
@@ -52,8 +52,9 @@ def train(folder: Path) -> None:
     if arguments.process_index == 0:
         last_checkpoint(folder)  # removes what is incomplete, before others look
     _wait_for_all(arguments)
-    start = last_checkpoint(folder) or (Path(job.train.resume_from) if job.train.resume_from else None)
-    events = EventLog(folder / EVENTS, keep_to=step_of(start) if start else 0) if arguments.process_index == 0 else None
+    start = checkpoint_to_start_from(job, folder, arguments)
+    kept = facts_of(start)["step"] if start else 0
+    events = EventLog(folder / EVENTS, keep_to=kept) if arguments.process_index == 0 else None
     if start is not None:
         log.info("going on from %s", start)
 
@@ -70,6 +71,36 @@ def train(folder: Path) -> None:
         import torch.distributed as dist
 
         dist.destroy_process_group()
+
+
+def checkpoint_to_start_from(job: Job, folder: Path, arguments: TrainingArguments) -> Path | None:
+    """Return this training's own last checkpoint, else the one that was asked for, if any.
+
+    Raises:
+        ModelError: If it is none, has as many steps as are wanted, or was written on another kind of device.
+    """
+    from unime_kedro.learning.checkpoints import facts_of, is_complete, last_checkpoint
+    from unime_kedro.paths import resolve
+
+    own = last_checkpoint(folder)
+    given = resolve(job.train.resume_from) if job.train.resume_from else None
+    start = own or given
+    if start is None:
+        return None
+    facts = facts_of(start)
+    if not is_complete(start):
+        raise ModelError(f"{start} is not complete, files of it are missing; set train.resume_from to another one.")
+    if own is None and facts["step"] >= job.train.steps:
+        raise ModelError(
+            f"{start} was written after {facts['step']} steps, train.steps is {job.train.steps}: there is nothing left "
+            "to train. Raise train.steps, or set train.resume_from to null."
+        )
+    if facts.get("device") not in (None, arguments.device.type):
+        raise ModelError(
+            f"{start} was written on {facts['device']}, this machine trains on {arguments.device.type}; the result "
+            f"would be neither one's. Set train.device, or remove {folder} to start anew."
+        )
+    return start
 
 
 def training_arguments(job: Job, folder: Path) -> TrainingArguments:
@@ -120,9 +151,14 @@ def training_arguments(job: Job, folder: Path) -> TrainingArguments:
     if processes > 1 and not gpu:
         usual["ddp_backend"] = "gloo"
     try:
-        return TrainingArguments(**(usual | p.arguments | own))
+        arguments = TrainingArguments(**(usual | p.arguments | own))
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"train.arguments: transformers.TrainingArguments refuses them: {error}") from error
+    # One process takes one GPU. With several in sight transformers would copy the model to all of them (DataParallel)
+    # and multiply the batch.
+    if arguments.world_size == 1:
+        arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def model_precision(dtype: str, tuning: str, gpu: bool) -> tuple[str, bool]:
@@ -203,6 +239,8 @@ def build_trainer(
         callbacks=[watch],
     )
     watch.trainer = trainer
+    # transformers gives all processes one seed; each is to drop other numbers (LoRA)
+    torch.manual_seed(p.seed + arguments.process_index)
     return Built(trainer, embedder, trainable)
 
 
@@ -218,6 +256,7 @@ def write_model(job: Job, folder: Path, built: Built) -> None:
     from unime_kedro.learning.embedder_card import trained_card
     from unime_kedro.learning.export import save_embedder
     from unime_kedro.learning.record import run_record
+    from unime_kedro.mllm.fingerprint import folder_fingerprint
 
     record = run_record(job, folder, built.trainable)
     p = job.train
@@ -233,6 +272,7 @@ def write_model(job: Job, folder: Path, built: Built) -> None:
         card=trained_card(record),
         record=record,
     )
+    write_finished(folder, folder_fingerprint(job.output))
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint, ignore_errors=True)
 

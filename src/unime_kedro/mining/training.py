@@ -58,6 +58,7 @@ def training_table(
     rows = used.group_by("query_id", maintain_order=True).agg(negative_item_ids="item_id", negative_scores="score")
     _check_count(rows, negatives, n_negatives)
     positives = judge_scores.filter("is_positive").select("query_id", positive_score="score")
+    _check_positives(rows, positives)
     table = queries.join(rows, on="query_id").join(positives, on="query_id").sort("query_id")
     if fallback == "drop":
         table = table.filter(~pl.col("query_id").is_in(fallbacks.implode()))
@@ -91,6 +92,19 @@ def _check_count(rows: pl.DataFrame, negatives: pl.DataFrame, n_negatives: int) 
         )
 
 
+def _check_positives(rows: pl.DataFrame, positives: pl.DataFrame) -> None:
+    """Make sure that every query's positive has exactly one score in [0, 1]."""
+    found = rows.select("query_id").join(positives, on="query_id", how="left").sort("query_id")
+    good = pl.col("positive_score").is_between(0, 1).fill_null(False) & ~pl.col("query_id").is_duplicated()
+    bad = found.filter(~good | pl.col("positive_score").is_nan())
+    if len(bad):
+        first = bad.row(0, named=True)
+        raise DataError(
+            f"judge_scores: query_id {first['query_id']}: the positive's score is {first['positive_score']}; expected "
+            "one number in [0, 1]. `kedro run --pipelines=judge,select` makes scores and negatives anew."
+        )
+
+
 def _check_mining(used: pl.DataFrame, queries: pl.DataFrame, judge_scores: pl.DataFrame) -> None:
     """Compare negatives with the queries and the scores that they were chosen by."""
     remedy = "The tables are of different minings; `kedro run --pipeline=select` makes negatives anew."
@@ -121,13 +135,14 @@ def _check_mining(used: pl.DataFrame, queries: pl.DataFrame, judge_scores: pl.Da
 
 def _metrics(table: pl.DataFrame, queries: pl.DataFrame, used: pl.DataFrame, fallbacks: pl.Series) -> dict[str, float]:
     train = table.filter(pl.col("split") == "train")
+    duplicates = used.join(train, on="query_id", how="semi").filter(pl.col("origin") == "duplicate")
     return {
         "queries": len(train),
         "validation_queries": len(table) - len(train),
         "left_out": len(queries) - len(table),
         "datasets": train["dataset"].n_unique(),
         "fallback_queries": int(train["query_id"].is_in(fallbacks.implode()).sum()),
-        "duplicate_negatives": int((used["origin"] == "duplicate").sum()),
+        "duplicate_negatives": len(duplicates),
         "mean_positive_score": float(train["positive_score"].mean() or 0.0),  # type: ignore[arg-type]
         "mean_negative_score": float(train["negative_scores"].explode().mean() or 0.0),  # type: ignore[arg-type]
     }

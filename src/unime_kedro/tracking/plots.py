@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unime_kedro.imports import quick_imports
 from unime_kedro.tracking.metrics import HISTORY, history_points
@@ -115,20 +116,54 @@ def history_figure(dataset: str, rows: list[dict[str, Any]]) -> Figure:
         rows: ``{"step": 10, "loss": 0.7, ...}``, in any order (see :func:`history_points`).
 
     Returns:
-        One panel per metric over the steps, three side by side; each has its own scale.
+        One panel per metric, three side by side: the loss, what was measured on validation data, then the others by
+        name. All have the same steps from left to right and a scale of their own. A value that jumps up and down from
+        step to step is drawn pale, with its moving average over it.
     """
     stage = dataset.removesuffix(HISTORY)
-    curves = [(key, list(points)) for key, points in groupby(history_points(dataset, rows), lambda point: point.key)]
-    steps = max((point.step for _, points in curves for point in points), default=0)
-    figure, panels = _panels(f"{stage}: {steps:,} steps", max(1, len(curves)), columns=3)
-    for axes, (key, points) in zip(panels, curves, strict=False):
-        marker = "o" if len(points) < 20 else None  # a curve of one point would not show
-        axes.plot([p.step for p in points], [p.value for p in points], color=_BLUE, marker=marker, markersize=3)
-        _labels(axes, key.removeprefix(f"{stage}/"), "step", "")
+    points = history_points(dataset, rows)
+    curves = [(key.removeprefix(f"{stage}/"), list(group)) for key, group in groupby(points, lambda point: point.key)]
+    curves.sort(key=lambda curve: (curve[0] != "loss", not curve[0].startswith("validation"), curve[0]))
+    steps = [point.step for point in points] or [0]
+    figure, panels = _panels(f"{stage}: {max(steps):,} steps", max(1, len(curves)), columns=3)
+    for axes, (name, curve) in zip(panels, curves, strict=False):
+        _curve(axes, np.array([point.step for point in curve]), np.array([point.value for point in curve]))
+        margin = max(0.03 * (max(steps) - min(steps)), 0.5)
+        axes.set_xlim(min(steps) - margin, max(steps) + margin)
+        _labels(axes, name, "step", "")
+        axes.locator_params(axis="x", nbins=6, integer=True)
     if not curves:
         _no_rows(panels[0])
         _labels(panels[0], "History", "step", "")
     return figure
+
+
+def _curve(axes: Axes, steps: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+    """Draw one metric over the steps; what is not finite leaves a gap."""
+    values = np.where(np.isfinite(values), values, np.nan)
+    marker = "o" if len(values) < 20 else None  # a curve of one point would not show
+    jagged = _is_jagged(values)
+    axes.plot(steps, values, color=_BLUE, alpha=0.3 if jagged else 1, marker=marker, markersize=3)
+    if jagged:
+        axes.plot(steps, _moving_average(values, len(values) // 20), color=_BLUE)
+    # 1e-4 and not 0.0001 with eight digits: a learning rate
+    axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 5), useMathText=True)
+    axes.yaxis.get_offset_text().set_fontsize(8)
+
+
+def _is_jagged(values: NDArray[np.float64]) -> bool:
+    """Whether there are many values, and more than a quarter of them turn the curve round."""
+    turns = np.diff(values)[1:] * np.diff(values)[:-1] < 0
+    return len(values) >= 60 and bool(turns.mean() > 0.25)
+
+
+def _moving_average(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
+    """Return the mean of each value and up to ``reach`` on both sides, of those that there are and are numbers."""
+    window = np.ones(2 * reach + 1)
+    there = np.isfinite(values)
+    sums = np.convolve(np.where(there, values, 0), window)[reach : reach + len(values)]
+    counts = np.convolve(there.astype(float), window)[reach : reach + len(values)]
+    return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0.5)
 
 
 #: dataset -> what is drawn when it is saved

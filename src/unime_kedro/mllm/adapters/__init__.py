@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from unime_kedro.errors import ModelError
 from unime_kedro.mllm.adapters.lora import CONFIG, base_of, is_lora, lora_folder, merge_lora, need_peft
 from unime_kedro.mllm.content import ModelSpec
+from unime_kedro.mllm.fingerprint import model_fingerprint
 from unime_kedro.paths import resolve
 
 if TYPE_CHECKING:
@@ -97,6 +98,29 @@ def load_adapter(spec: ModelSpec) -> BackboneAdapter:
     adapter = _load(spec)
     _set_threads(adapter, spec.threads)
     return adapter
+
+
+def fingerprint_of(model: str, revision: str | None = None) -> str:
+    """Return the fingerprint that a model's adapter would have, without loading it.
+
+    Args:
+        model: Hub id or folder, of a full model or of a LoRA adapter, whose base counts as well.
+        revision: Hub revision.
+
+    Raises:
+        ModelError: If there is no such model.
+    """
+    source = local_or_hub(model)
+    found = lora_folder(source, revision)
+    if found is not None:
+        folder, fingerprint = found
+        return f"{fingerprint}+{fingerprint_of(*base_of(folder))}"
+    try:
+        return model_fingerprint(source, revision)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"cannot find out which commit of '{model}' (revision {revision}) is meant: {error}"
+        ) from error
 
 
 def _load(spec: ModelSpec) -> BackboneAdapter:

@@ -20,8 +20,9 @@ _OPERATION = {
     "cache_gb",
     "log_every",
     "checkpoint_every",
-    "distributed",
-    "validation",  # held-out queries are in the table
+    "distributed",  # the number of processes counts: they drop different numbers
+    "resume_from",  # by content
+    "validation",  # its queries count: their figures are part of the result
 }
 #: raise when the same parameters give other weights than before
 _VERSION = 1
@@ -70,10 +71,10 @@ def check_hardware(train: TrainParameters) -> None:
     """Make sure that every process has a GPU of its own, where there are GPUs.
 
     Raises:
-        ConfigurationError: If there are more processes than GPUs.
+        ConfigurationError: If there are more processes than GPUs, or none where one was asked for.
     """
     processes = train.distributed.processes
-    if processes == 1 or train.device == "cpu":
+    if train.device == "cpu" or (processes == 1 and train.device == "auto"):
         return
     from unime_kedro.learning.hardware import count_gpus
 
@@ -113,38 +114,40 @@ def make_job(
     else:
         validation = []
     image_root = resolve(ingest.image_root)
-    identity, record = _identity(training, items, train), _record(training, judge_origin, ingest, demo, train)
+    identity = _identity(training, items, validation, train)
+    record = _record(training, judge_origin, ingest, demo, train)
     job = Job(train, identity, output, image_root, image_root if root is None else root / "images", record)
     folder = training_folder / identity[:16]
-    if not finished(job):
+    if not finished(job, folder):
         write_job(folder, job, training, items, validation)
     return job, folder
 
 
-def _identity(training: pl.DataFrame, items: pl.DataFrame, train: TrainParameters) -> str:
-    """Hash everything that the trained weights depend on."""
+def _identity(training: pl.DataFrame, items: pl.DataFrame, validation: list[Any], train: TrainParameters) -> str:
+    """Hash everything that the trained weights, and the figures on validation data, depend on."""
     import hashlib
 
+    from unime_kedro.learning.run_folder import mentioned_items
     from unime_kedro.mining.lineage import table_digest
+    from unime_kedro.mllm.adapters import fingerprint_of
+    from unime_kedro.mllm.fingerprint import folder_fingerprint
 
-    flat = training.explode("negative_item_ids", "negative_scores")
+    mentioned = items.join(mentioned_items(training), on="item_id", how="semi").sort("item_id")
+    start = resolve(train.resume_from) if train.resume_from else None
     parts = {
         "version": _VERSION,
         "train": train.model_dump(mode="json", exclude=_OPERATION),
-        "model": model_fingerprint(train),
-        "training": table_digest(flat),
-        "items": table_digest(items.sort("item_id").select("item_id", "content_key")),
+        "processes": train.distributed.processes * train.distributed.machines,
+        "model": fingerprint_of(train.model, train.revision),
+        "resume_from": folder_fingerprint(start) if start is not None and start.is_dir() else str(start),
+        "training": table_digest(training.explode("negative_item_ids", "negative_scores")),
+        "items": table_digest(mentioned.select("item_id", "content_key")),
+        "validation": [
+            table_digest(one.contents, one.queries.select("query_id", "content_id", "candidates").explode("candidates"))
+            for one in validation
+        ],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def model_fingerprint(train: TrainParameters) -> str:
-    """Return which model the training starts from: a hash of its folder, or hub id and revision."""
-    from unime_kedro.mllm.adapters import local_or_hub
-    from unime_kedro.mllm.fingerprint import folder_fingerprint
-
-    source = local_or_hub(train.model)
-    return folder_fingerprint(source) if isinstance(source, Path) else f"{source}@{train.revision}"
 
 
 def _record(
@@ -155,13 +158,15 @@ def _record(
     train: TrainParameters,
 ) -> dict[str, Any]:
     """Return what the model's card says of base, data and judge."""
+    from unime_kedro.mllm.adapters import fingerprint_of
+
     used = training.filter(pl.col("split") == "train")
     counts = used["dataset"].value_counts().sort("dataset")
     return {
         "base": {
             "model": train.model,
             "revision": train.revision,
-            "fingerprint": model_fingerprint(train),
+            "fingerprint": fingerprint_of(train.model, train.revision),
             "embedded": is_embedded_model(train.model),
         },
         "data": {
@@ -179,13 +184,24 @@ def _record(
     }
 
 
-def finished(job: Job) -> bool:
-    """Whether the output folder holds the model of this very training."""
+def finished(job: Job, folder: Path) -> bool:
+    """Whether the output folder holds the model of this very training, as it was written.
+
+    Args:
+        job: The training.
+        folder: Its folder, with the fingerprint of the model that it wrote.
+    """
+    from unime_kedro.learning.export import finish_swap
+    from unime_kedro.learning.run_folder import read_finished
+    from unime_kedro.mllm.fingerprint import folder_fingerprint
+
+    finish_swap(job.output)  # a kill between the two renames of the last save
     try:
         record = json.loads((job.output / "training.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return record.get("identity") == job.identity
+    written = read_finished(folder)
+    return record.get("identity") == job.identity and written is not None and written == folder_fingerprint(job.output)
 
 
 def model_reference(job: Job) -> dict[str, Any]:
@@ -209,8 +225,9 @@ def summary(history: list[dict[str, Any]], job: Job) -> dict[str, float]:
         found["validation_precision_at_1_before"] = history[0]["validation_precision_at_1"]
     if trained:
         found["loss"] = trained[-1]["loss"]
-        for name in ("pairs_per_second", "encodes_saved"):
-            found[name] = sum(row[name] for row in trained) / len(trained)
+        found["seconds"] = sum(row["seconds"] for row in trained)
+        for name in ("queries_per_second", "pairs_per_second", "encodes_saved"):
+            found[name] = sum(row[name] * row["seconds"] for row in trained) / found["seconds"]
         found["peak_memory_gb"] = max(row["peak_memory_gb"] for row in trained)
     for row in history:  # the last value of each counts
         found |= {key: value for key, value in row.items() if key.startswith("validation_precision_at_1")}

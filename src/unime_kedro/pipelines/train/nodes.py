@@ -101,7 +101,7 @@ def train(
 
     jobs.check_hardware(train)
     job, folder = jobs.make_job(training, items, judge_origin, ingest, demo, train, training_folder, trained_folder)
-    done = jobs.finished(job)
+    done = jobs.finished(job, folder)
     if done:
         log.info("%s is this very training's model already; remove the folder to train again", trained_folder)
     else:
@@ -139,8 +139,10 @@ def measure_trained(
 
     if not jobs.is_embedded_corpus(ingest, demo) or not any(demo.eval_queries.values()):
         return pl.DataFrame(schema={"benchmark": pl.String, **PREDICTIONS_SCHEMA}), {}
+    # as it was validated: adding adapters to bfloat16 weights would round them away
+    dtype = "float32" if train.dtype == "auto" else train.dtype
     spec = ModelSpec(
-        trained_model["folder"], None, train.device, train.dtype, train.min_pixels, train.max_pixels, train.threads
+        trained_model["folder"], None, train.device, dtype, train.min_pixels, train.max_pixels, train.threads
     )
     embedder = Embedder(load_adapter(spec), prompt=train.prompt, max_tokens=train.max_tokens, batch_tokens=16384)
     return measure_mini_mmeb(resolve(demo.root), embedder.embed, seed=train.seed, progress=progress)
