@@ -242,3 +242,22 @@ def test_an_adapter_on_the_hub_and_its_base_there(model_folder, lora_folder, tmp
     fingerprint, total = done.stdout.split()
     assert fingerprint == f"some/lora@{commits['lora']}+some/base@{commits['base']}"
     assert float(total) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_pictures_are_kept_as_bytes_and_reach_the_tower_as_transformers_gives_them(adapter, pictures):
+    import torch
+    from PIL import Image
+
+    for file in pictures:
+        image = Image.open(file).convert("RGB")
+        ours = adapter.process_image(image)
+        assert ours.pixels.dtype == np.uint8
+        theirs = adapter.image_processor(images=[image], return_tensors="pt")
+        np.testing.assert_array_equal(ours.grid, theirs["image_grid_thw"][0])
+        found = adapter._normalised(torch.from_numpy(ours.pixels))
+        torch.testing.assert_close(found, theirs["pixel_values"], rtol=0, atol=1e-6)
+        # the tower's first layer, as the convolution it is written as
+        embed = adapter.model.model.visual.patch_embed
+        with torch.no_grad():
+            expected = type(embed).forward(embed, theirs["pixel_values"])
+            torch.testing.assert_close(embed(found), expected, rtol=1e-4, atol=1e-4)

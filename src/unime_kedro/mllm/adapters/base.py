@@ -22,7 +22,9 @@ class ProcessedImage:
     """A picture as the vision tower wants it.
 
     Attributes:
-        pixels: (patches, values) float32, resized and normalised.
+        pixels: (patches, 3, values) uint8: resized, in the order of the vision tower, not normalised yet. A still
+            picture is one frame, however many the tower wants. An eighth of the bytes of what the tower reads: whole
+            batches of pictures wait in memory, and travel between processes.
         grid: (3,) int64: frames, rows and columns of patches.
         n_tokens: Visual tokens it becomes in the language model.
     """
@@ -61,11 +63,13 @@ class ImageWorker:
         return cls(adapter.image_processor, adapter.merge)
 
     def process_image(self, image: Image) -> ProcessedImage:
-        """Resize and normalise one RGB picture."""
-        out = self.image_processor(images=[image], return_tensors="np")
+        """Resize one RGB picture and cut it into patches."""
+        out = self.image_processor(images=[image], return_tensors="np", do_rescale=False, do_normalize=False)
         grid = np.asarray(out["image_grid_thw"])[0].astype(np.int64)
-        pixels = np.asarray(out["pixel_values"], dtype=np.float32)
-        return ProcessedImage(pixels, grid, int(grid.prod()) // self.merge**2)
+        patches = np.asarray(out["pixel_values"])
+        frames = patches.reshape(len(patches), 3, self.image_processor.temporal_patch_size, -1)
+        pixels = frames[:, :, 0].astype(np.uint8)
+        return ProcessedImage(np.ascontiguousarray(pixels), grid, int(grid.prod()) // self.merge**2)
 
 
 class BackboneAdapter(ABC):
@@ -91,7 +95,7 @@ class BackboneAdapter(ABC):
         """Load weights, tokenizer and image processor."""
 
     def process_image(self, image: Image) -> ProcessedImage:
-        """Resize and normalise one RGB picture."""
+        """Resize one RGB picture and cut it into patches."""
         return ImageWorker.of(self).process_image(image)
 
     @abstractmethod
