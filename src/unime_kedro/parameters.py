@@ -151,6 +151,7 @@ class LossParameters(Parameters):
     judge_temperature: float = Field(gt=0, le=10, description="tau of the judge's scores; kind soft only")
     probability_floor: float = Field(ge=0, lt=1, description="inside the logarithms of kind soft; 0 for none")
     divergence: Literal["symmetric", "forward", "reverse", "jensen_shannon"]
+    in_batch_weight: float = Field(ge=0, description="adds so much of loss in_batch to kinds hard and soft")
 
 
 class LoraParameters(Parameters):

@@ -145,3 +145,17 @@ def test_shapes_that_do_not_fit():
             named(*wrong)
     with pytest.raises(ValueError, match=r"embeddings are \(4, 1, 6\).*k >= 0 for loss in_batch"):
         objective("in_batch")(embeddings[:, :1], scores[:, :0], ids[:, :1])
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_an_in_batch_term_adds_so_much_of_that_loss(kind):
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(5, 4, 6, generator=generator)
+    scores = torch.rand(5, 3, generator=generator)
+    ids = torch.arange(20).reshape(5, 4)
+    ids[3, 1] = ids[0, 1]  # two queries share a positive
+    alone, batch = (objective(k)(embeddings, scores, ids) for k in (kind, "in_batch"))
+    found = objective(kind, in_batch_weight=0.3)(embeddings, scores, ids)
+    assert float(found) == pytest.approx(float(alone) + 0.3 * float(batch), rel=1e-6)
+    with pytest.raises(ValueError, match="in_batch_weight"):
+        objective(kind, in_batch_weight=-1.0)

@@ -164,6 +164,20 @@ def test_a_missing_picture_is_named_before_anything_is_trained(trained, tmp_path
     assert f"there is no picture {picture}; 1 of" in done.stderr, done.stderr
 
 
+def test_a_batch_that_stops_the_run_is_an_artifact_of_it(trained, tmp_path):
+    from mlflow import MlflowClient
+
+    folder = copied(trained, tmp_path)
+    done = kedro(folder, "--pipeline=train", "--params=train.stop_gradient_norm=0.000001")
+    assert done.returncode == 1
+    assert "step 1: the gradient norm is" in done.stderr
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert run.info.status == "FAILED"
+    file = client.download_artifacts(run.info.run_id, "failed_batch.json", str(tmp_path))
+    assert len(json.loads(Path(file).read_text())["query_ids"]) == 8
+
+
 @pytest.mark.slow
 def test_killed_with_all_its_processes_it_goes_on_and_ends_as_it_would_have(trained, tmp_path):
     folder = copied(trained, tmp_path)

@@ -9,7 +9,8 @@ knows is left out. Keys that are not listed here are left out, too, except in th
 | ``base`` | ``model``, ``revision``, ``fingerprint``, ``embedded`` (whether it is a tiny model of this project) |
 | ``data`` | ``digest``, ``queries``, ``negatives`` (per query), ``datasets`` (names, or name -> queries) |
 | ``judge`` | ``model``, ``fingerprint``, ``temperature`` |
-| ``loss`` | ``kind``, ``student_temperature``, ``judge_temperature``, ``probability_floor``, ``divergence`` |
+| ``loss`` | ``kind``, ``student_temperature``, ``judge_temperature``, ``probability_floor``, ``divergence``, \
+``in_batch_weight`` |
 | ``training`` | ``steps``, ``batch``, ``chunk``, ``learning_rate``, ``schedule``, ``warmup_steps``, ``weight_decay``, \
 ``max_gradient_norm``, ``seed``, ``dtype``, ``processes``, ``machine``, ``seconds`` |
 | ``tuning`` | ``kind`` (full, lora), ``rank``, ``alpha``, ``dropout``, ``targets``, ``freeze_vision``, ``trainable``, \
@@ -51,6 +52,7 @@ _LABELS: dict[str, dict[str, str]] = {
         "judge_temperature": "Judge's temperature",
         "probability_floor": "Floor of probabilities",
         "divergence": "Divergence",
+        "in_batch_weight": "Weight of the in-batch term",
     },
     "training": {
         "steps": "Steps",

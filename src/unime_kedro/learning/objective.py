@@ -7,6 +7,7 @@ query's positive is a false negative of that query, wherever in the batch it com
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -62,6 +63,8 @@ class Objective:
         judge_temperature: Divides the judge's scores; ``soft`` alone reads it.
         probability_floor: Of the divergence, in [0, 1); ``soft`` alone reads it.
         divergence: One of :data:`.losses.Divergence`; ``soft`` alone reads it.
+        in_batch_weight: Adds so much of the loss ``in_batch`` to ``hard`` or ``soft``, whose negatives are a query's
+            own alone; 0 is the paper's.
 
     Raises:
         ValueError: If the kind or the divergence is unknown, or a number is out of range, whether it is read or not.
@@ -72,10 +75,13 @@ class Objective:
     judge_temperature: float = 0.02
     probability_floor: float = 1e-8
     divergence: Divergence = "symmetric"
+    in_batch_weight: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what no batch could be trained with before the first one."""
         needs_negatives(self.kind)
+        if not 0 <= self.in_batch_weight < math.inf:
+            raise ValueError(f"in_batch_weight is {self.in_batch_weight}; expected a finite number of at least 0")
         check_options(self.student_temperature, self.judge_temperature, self.probability_floor, self.divergence)
 
     def __call__(self, embeddings: torch.Tensor, judge_scores: torch.Tensor, item_ids: torch.Tensor) -> torch.Tensor:
@@ -97,14 +103,21 @@ class Objective:
         query, candidates = embeddings[:, 0], embeddings[:, 1:]
         positive, others = item_ids[:, 1], item_ids[:, 1:]
         tau = self.student_temperature
-        if self.kind == "in_batch":
-            same = positive[:, None] == positive[None, :]
-            return in_batch_info_nce(query, candidates[:, 0], temperature=tau, same=same)
-        if self.kind == "hard":
-            return hard_negative_cross_entropy(query, candidates, temperature=tau)
         if self.kind == "combined":
             same = positive[:, None] == others.reshape(1, -1)
             return combined_info_nce(query, candidates, temperature=tau, same=same)
+        own = None if self.kind == "in_batch" else self._own(query, candidates, judge_scores)
+        if own is not None and self.in_batch_weight == 0:
+            return own
+        same = positive[:, None] == positive[None, :]
+        others_of_batch = in_batch_info_nce(query, candidates[:, 0], temperature=tau, same=same)
+        return others_of_batch if own is None else own + self.in_batch_weight * others_of_batch
+
+    def _own(self, query: torch.Tensor, candidates: torch.Tensor, judge_scores: torch.Tensor) -> torch.Tensor:
+        """Compute the loss over a query's own candidates."""
+        tau = self.student_temperature
+        if self.kind == "hard":
+            return hard_negative_cross_entropy(query, candidates, temperature=tau)
         return soft_label_loss(
             query,
             candidates,
@@ -136,6 +149,7 @@ def objective(
     judge_temperature: float = 0.02,
     probability_floor: float = 1e-8,
     divergence: Divergence = "symmetric",
+    in_batch_weight: float = 0.0,
 ) -> Objective:
     """Return the loss that the parameters of section ``train.loss`` name; see :class:`Objective`."""
-    return Objective(kind, student_temperature, judge_temperature, probability_floor, divergence)
+    return Objective(kind, student_temperature, judge_temperature, probability_floor, divergence, in_batch_weight)

@@ -10,6 +10,7 @@ file                           content
 ``events.jsonl``               figures by step (see :mod:`.events`)
 ``checkpoint-<steps>``         weights, optimizer, schedule, random numbers
 ``finished.json``              fingerprint of the model, when it is written
+``failed_batch.json``          the batch that the training had to stop at, if any
 ``worker.log``, ``errors/``    what the processes said
 =============================  =====================================================================================
 """
@@ -29,6 +30,8 @@ from unime_kedro.errors import DataError
 from unime_kedro.evaluation.embedders import EvalTables
 from unime_kedro.parameters import TrainParameters
 
+#: a batch that could not be trained on: step, reason, query ids
+FAILED_BATCH = "failed_batch.json"
 _JOB, _FINISHED = "job.json", "finished.json"
 _TRAINING, _CONTENTS = "training.parquet", "contents.parquet"
 _VALIDATION_CONTENTS, _VALIDATION_QUERIES = "validation_contents.parquet", "validation_queries.parquet"

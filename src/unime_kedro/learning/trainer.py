@@ -27,9 +27,7 @@ from unime_kedro.learning.checkpoints import WEIGHTS, load_weights, mark_complet
 from unime_kedro.learning.gradient_cache import cached_backward
 from unime_kedro.learning.model import EmbeddingModel
 from unime_kedro.learning.objective import Objective
-
-#: where a batch that cannot be trained on is written
-FAILED_BATCH = "failed_batch.json"
+from unime_kedro.learning.run_folder import FAILED_BATCH
 
 #: (step, values)
 Report = Callable[[int, dict[str, float]], None]

@@ -1,13 +1,15 @@
 """What the nodes of pipeline ``train`` put together and check."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from unime_kedro.errors import ConfigurationError, DataError
-from unime_kedro.learning.run_folder import Job, write_job
+from unime_kedro.learning.run_folder import FAILED_BATCH, Job, write_job
 from unime_kedro.own_data import is_embedded_model
 from unime_kedro.parameters import DemoParameters, IngestParameters, TrainParameters
 from unime_kedro.paths import project_root, resolve
@@ -182,6 +184,21 @@ def _record(
             "temperature": judge_origin.get("temperature"),
         },
     }
+
+
+@contextmanager
+def failed_batch_kept(folder: Path) -> Iterator[None]:
+    """Hand the batch that a training in this block had to stop at to the tracked run, too."""
+    from unime_kedro.tracking.live import live_text
+
+    file = folder / FAILED_BATCH
+    file.unlink(missing_ok=True)  # of an earlier start
+    try:
+        yield
+    except Exception:
+        if file.is_file():
+            live_text(file.read_text(encoding="utf-8"), FAILED_BATCH)
+        raise
 
 
 def finished(job: Job, folder: Path) -> bool:

@@ -112,7 +112,8 @@ def train(
                 bar.advance(max(0, event["step"] - bar.done))
                 live.event(event)
 
-            run_training(folder, **train.distributed.model_dump(), on_event=show)
+            with jobs.failed_batch_kept(folder):
+                run_training(folder, **train.distributed.model_dump(), on_event=show)
     history = history_of(read_events(folder / EVENTS))
     return jobs.model_reference(job), history, {**jobs.summary(history, job), "reused": int(done)}
 
