@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 for _name, _value in {
@@ -20,6 +21,9 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 ROOT = Path(__file__).resolve().parents[1]
+# a busy machine is slow to draw examples, and that is no fault of the code
+settings.register_profile("any machine", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+settings.load_profile("any machine")
 
 
 def _save_random_model(folder: Path, architecture: str) -> Path:

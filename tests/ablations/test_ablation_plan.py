@@ -43,7 +43,6 @@ def group_of(made: AblationProject, text: str) -> None:
 def test_the_groups_of_this_project_are_valid_in_every_environment(env: str | None, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     groups = Project(env).groups
-    assert list(groups) == ["components", "negatives", "temperature", "judge_temperature", "filter", "judge"] or env
     assert set(groups) >= {"components", "negatives", "temperature", "judge_temperature", "filter", "judge"}
     for name, group in groups.items():
         if name in ("negatives", "temperature", "judge_temperature"):

@@ -164,6 +164,37 @@ def test_a_missing_picture_is_named_before_anything_is_trained(trained, tmp_path
     assert f"there is no picture {picture}; 1 of" in done.stderr, done.stderr
 
 
+def test_an_imported_file_is_trained_on_with_held_out_queries(tmp_path):
+    """Somebody else's scores, texts only, no mini-MMEB anywhere."""
+    from unime_kedro.io.release import import_release, write_imported
+
+    words = ["red", "house", "boat", "apple", "dog", "cat", "tree", "sun"]
+    rows = [
+        {
+            "query_text": f"find {words[i % 8]} {i}",
+            "query_image": "",
+            "pos_text": f"{words[i % 8]} number {i}",
+            "pos_image": "",
+            "query_pos_scores": 0.9,
+            "hard_negatives": [[f"{words[(i + j) % 8]} number {i + j}", ""] for j in range(1, 5)],
+            "hard_negatives_scores": [0.1, 0.2, 0.3, 0.4],
+        }
+        for i in range(40)
+    ]
+    (tmp_path / "theirs.json").write_text(json.dumps(rows))
+    write_imported(import_release(tmp_path / "theirs.json"), tmp_path / "data")
+    done = kedro(tmp_path, "--pipeline=train")
+    assert done.returncode == 0, done.stderr
+    training = pl.read_parquet(tmp_path / "data/05_model_input/training.parquet")
+    assert training["split"].to_list().count("validation") == 12  # train.validation.queries of conf/smoke
+    history = read(tmp_path, "train_history")
+    assert [row["step"] for row in history if "validation_precision_at_1/unknown" in row] == [0, 2, 4]
+    assert "there is no mini-MMEB" in done.stdout + done.stderr
+    assert len(pl.read_parquet(tmp_path / "data/07_model_output/predictions.parquet")) == 0
+    card = (tmp_path / "data/06_models/trained/README.md").read_text()
+    assert "unknown (imported scores)" in card
+
+
 def test_a_batch_that_stops_the_run_is_an_artifact_of_it(trained, tmp_path):
     from mlflow import MlflowClient
 

@@ -138,8 +138,15 @@ def measure_trained(
     from unime_kedro.mllm.content import ModelSpec
     from unime_kedro.mllm.embedding import Embedder
 
+    nothing: tuple[pl.DataFrame, dict[str, float]] = (
+        pl.DataFrame(schema={"benchmark": pl.String, **PREDICTIONS_SCHEMA}),
+        {},
+    )
     if not jobs.is_embedded_corpus(ingest, demo) or not any(demo.eval_queries.values()):
-        return pl.DataFrame(schema={"benchmark": pl.String, **PREDICTIONS_SCHEMA}), {}
+        return nothing
+    if not (resolve(demo.root) / "eval").is_dir():
+        log.warning("there is no mini-MMEB at %s to measure the model on", demo.root)
+        return nothing
     # as it was validated: adding adapters to bfloat16 weights would round them away
     dtype = "float32" if train.dtype == "auto" else train.dtype
     spec = ModelSpec(
