@@ -1,13 +1,14 @@
 # make setup     install into .venv; all others do it first where it has not been done
 # make mine      mine hard negatives of the embedded corpus (ENV=smoke for seconds-sized data)
+# make train     train the embedder on what was mined, and measure it
 # make ui        look at the runs in MLflow (PORT=5000)
 # make test      run the tests
 # make lint      ruff and mypy
 # make bench     the measurements of benchmarks/README.md
 # make pretrain  train the embedded tiny models anew; a fresh clone has them
-# make clean     delete all data, judge scores and tracked runs (data/0*, data/smoke, mlflow.db, mlartifacts)
+# make clean     delete all data, judge scores and tracked runs (data/0*, data/ablations, data/smoke, mlflow.db, mlartifacts)
 .DEFAULT_GOAL := help
-.PHONY: help setup mine test lint ui bench pretrain clean
+.PHONY: help setup mine train test lint ui bench pretrain clean
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -39,6 +40,9 @@ setup: $(STAMP)
 mine: $(STAMP)
 	@$(BIN)/kedro run --pipeline=mine $(if $(ENV),--env=$(ENV))
 
+train: $(STAMP)
+	@$(BIN)/kedro run --pipeline=train $(if $(ENV),--env=$(ENV))
+
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -65,4 +69,4 @@ pretrain: $(STAMP)
 	$(BIN)/kedro run --pipeline=pretrain
 
 clean:
-	rm -rf data/0* data/smoke mlflow.db* mlartifacts
+	rm -rf data/0* data/ablations data/smoke mlflow.db* mlartifacts
