@@ -164,7 +164,9 @@ class SummaryHook:
     def _places(self) -> dict[str, str | Path | None]:
         gallery = self._data_root / REPORTING / "gallery.html"
         run = self._tracking.last if self._tracking else None
+        model = self._data_root / "06_models" / "trained"
         return {
+            "model": model if "trained_model" in self._saved else None,
             "gallery": gallery if "gallery" in self._saved and gallery.is_file() else None,
             "Data Docs": self._data_docs(),
             "MLflow": run.place if run else None,

@@ -50,11 +50,10 @@ def _training(metrics: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]
     given = f"{rows['queries']:,.0f} queries, " if "queries" in rows else ""
     head = f"{given}{m['steps']:,.0f} steps"
     if m.get("reused"):
-        return [("train", f"{head}: done before with the same data and parameters, nothing was trained")]
-    if "pairs_per_second" in m:
+        head += ": done before with the same data and parameters, nothing was trained"
+    elif "pairs_per_second" in m:
         head += f", {m['pairs_per_second']:,.0f} pairs/s, {m['encodes_saved']:.1%} of encodings saved"
-    if "peak_memory_gb" in m:
-        head += f", {m['peak_memory_gb']:.1f} GiB"
+        head += f", peak memory {m['peak_memory_gb']:.1f} GiB"
     lines = [("train", head)]
     if "validation_precision_at_1" in m:
         text = f"Precision@1 {m['validation_precision_at_1']:.3f}"

@@ -38,7 +38,7 @@ def test_every_fact_is_in_the_card():
     for row in (
         "| Base model | Qwen/Qwen2-VL-2B-Instruct |",
         "| Fingerprint | f00 |",
-        "| Corpus (digest) | c0ffee |",
+        "| Digest | c0ffee |",
         "| Queries | 12,345 |",
         "| Data sets | A (1,200), B\\|C (34) |",
         "| Judge | the/judge |",

@@ -7,7 +7,7 @@ knows is left out. Keys that are not listed here are left out, too, except in th
 |---|---|
 | (top) | ``title``, ``license``, ``folder`` (how the code examples call the model's folder) |
 | ``base`` | ``model``, ``revision``, ``fingerprint``, ``embedded`` (whether it is a tiny model of this project) |
-| ``data`` | ``digest``, ``queries``, ``negatives`` (per query), ``datasets`` (names, or name -> queries) |
+| ``data`` | ``corpus``, ``digest``, ``queries``, ``negatives`` (per query), ``datasets`` (names, or name -> queries) |
 | ``judge`` | ``model``, ``fingerprint``, ``temperature`` |
 | ``loss`` | ``kind``, ``student_temperature``, ``judge_temperature``, ``probability_floor``, ``divergence``, \
 ``in_batch_weight`` |
@@ -38,13 +38,14 @@ _TINY = """> [!WARNING]
 """
 
 _WHAT = """An embedding model for words, pictures, and both together, trained by `kedro run --pipeline=train` of
-unime-kedro on hard negatives that a multimodal LLM has judged ([UniME-V2](https://arxiv.org/abs/2510.13515)). The
-embedding is the hidden state of the last token in the last layer, scaled to length one; similarity is the cosine.
+unime-kedro, which mines hard negatives with a multimodal LLM as the judge
+([UniME-V2](https://arxiv.org/abs/2510.13515)). The embedding is the hidden state of the last token in the last layer,
+scaled to length one; similarity is the cosine.
 """
 
 _LABELS: dict[str, dict[str, str]] = {
     "base": {"model": "Base model", "revision": "Revision", "fingerprint": "Fingerprint"},
-    "data": {"digest": "Corpus (digest)", "queries": "Queries", "negatives": "Hard negatives per query"},
+    "data": {"corpus": "Corpus", "digest": "Digest", "queries": "Queries", "negatives": "Hard negatives per query"},
     "judge": {"model": "Judge", "fingerprint": "Fingerprint", "temperature": "Calibration temperature"},
     "loss": {
         "kind": "Loss",
@@ -88,7 +89,7 @@ _LABELS: dict[str, dict[str, str]] = {
     },
 }
 
-_HERE = """With unime-kedro, as `model` in any of its parameter files, or in Python:
+_HERE = """With unime-kedro, as `pool.model` or `train.model`, or in Python:
 
 ```python
 from unime_kedro.mllm.adapters import load_adapter

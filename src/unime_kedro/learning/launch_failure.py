@@ -20,7 +20,7 @@ _AGAIN = "Give the same command again: it goes on from the last checkpoint."
 _THEN_AGAIN = "Then give the same command again: it goes on from the last checkpoint."
 _REMEDIES = {
     signal.SIGKILL: "Most often the machine had no memory left (dmesg tells), or a batch system's limit was reached: "
-    "make train.chunk smaller, use fewer processes, or ask for more memory. " + _THEN_AGAIN,
+    "make train.chunk smaller, or ask for more memory. " + _THEN_AGAIN,
     signal.SIGBUS: "Most often the shared memory is full (df /dev/shm): make train.image_workers smaller. "
     + _THEN_AGAIN,
     signal.SIGTERM: "Something outside stopped it. " + _AGAIN,

@@ -18,6 +18,12 @@ _TRAINING = (
     *("steps", "batch", "chunk", "learning_rate", "schedule", "warmup_steps", "weight_decay"),
     *("max_gradient_norm", "seed", "dtype", "arguments"),
 )
+#: keys of the loss that only some kinds read
+_ALL = ("in_batch", "hard", "combined", "soft")
+_READ_BY = {
+    **dict.fromkeys(("judge_temperature", "probability_floor", "divergence"), ("soft",)),
+    "in_batch_weight": ("hard", "soft"),
+}
 _INPUT = ["prompt", "max_tokens", "min_pixels", "max_pixels"]
 #: how metrics of a validation begin
 _VALIDATION = "validation_precision_at_1"
@@ -37,7 +43,7 @@ def run_record(job: Job, folder: Path, trainable: TrainableReport) -> dict[str, 
     return {
         "identity": job.identity,
         **job.record,
-        "loss": p["loss"],
+        "loss": {key: value for key, value in p["loss"].items() if p["loss"]["kind"] in _READ_BY.get(key, _ALL)},
         "training": {key: p[key] for key in _TRAINING}
         | {"processes": int(os.environ.get("WORLD_SIZE", "1")), "machine": platform.machine()},
         "tuning": {
@@ -46,7 +52,7 @@ def run_record(job: Job, folder: Path, trainable: TrainableReport) -> dict[str, 
             "freeze_vision": p["freeze_vision"],
             "trainable": trainable.trainable,
             "total": trainable.total,
-            "merged": p["merge"] and p["tuning"] == "lora",
+            **({"merged": p["merge"]} if p["tuning"] == "lora" else {}),
         },
         "input": {key: p[key] for key in _INPUT},
         "validation": _validation(history),

@@ -154,10 +154,13 @@ def _add_lora(
     adapter: BackboneAdapter, names: tuple[str, ...], *, rank: int, alpha: float, dropout: float, seed: int
 ) -> Any:
     """Put adapters on the named layers; returns the ``PeftModel``."""
+    import warnings
+
     try:
         import peft
     except ModuleNotFoundError as error:
         raise ModelError("train.tuning: lora needs peft, which is not installed; pip install peft.") from error
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing. is deprecated")  # peft asks transformers
     # Full names, not the targets: an ending may also be that of a layer that must not train. peft shortens them again.
     config = peft.LoraConfig(
         r=rank,

@@ -173,8 +173,8 @@ class EmbedderTrainer(Trainer):
         first = ", ".join(map(str, query_ids[:5]))
         raise ModelError(
             f"step {step}: {reason}. The batch's {len(query_ids)} query ids ({first}, ...) are in {file}. Nothing of "
-            "this step was kept. Look at these queries, or lower train.learning_rate, or raise train.warmup_steps; "
-            "the last checkpoint is from before."
+            "this step was kept. Look at these queries; with a lower train.learning_rate or more train.warmup_steps it "
+            "is another training, which starts anew unless train.resume_from names a checkpoint of this one."
         )
 
     # ---------------------------------------------------------------- what is said

@@ -57,8 +57,7 @@ class Validation(TrainerCallback):
             self._validate(state)
 
     def _validate(self, state: Any) -> None:
-        # one process is enough; a sharded model (FSDP) needs all of them for every forward pass
-        if self._sets and (state.is_world_process_zero or self.trainer.is_fsdp_enabled):
+        if self._sets and state.is_world_process_zero:  # the others wait for it at their next exchange
             self.trainer.without_clock(lambda: self._measure(state))
 
     def _measure(self, state: Any) -> None:
@@ -69,9 +68,8 @@ class Validation(TrainerCallback):
         model.train()
         mean = sum(figures.values()) / len(figures)
         by_set = {f"{PRECISION}/{name}": value for name, value in figures.items()}
-        if state.is_world_process_zero:
-            seconds = {"validation_seconds": time.perf_counter() - start}
-            self._report(state.global_step, {PRECISION: mean, **by_set, **seconds})
+        seconds = {"validation_seconds": time.perf_counter() - start}
+        self._report(state.global_step, {PRECISION: mean, **by_set, **seconds})
 
 
 def precision_by_set(sets: Sequence[EvalTables], embedder: Embedder, image_root: Path) -> dict[str, float]:

@@ -87,8 +87,8 @@ def _check_count(rows: pl.DataFrame, negatives: pl.DataFrame, n_negatives: int) 
         has = negatives.filter(pl.col("query_id") == query).height
         raise DataError(
             f"negatives: query_id {query} has {has} negatives, train.negatives is {n_negatives} ({len(short):,} "
-            f"queries have too few). Set train.negatives to at most {has}, or mine more: "
-            f"kedro run --pipeline=select --params=select.negatives={n_negatives}"
+            f"queries have too few). Set train.negatives to at most {has}, or run select again with a larger "
+            "select.negatives (beyond what is left of the pool, pool.k, they repeat)."
         )
 
 

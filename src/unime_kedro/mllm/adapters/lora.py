@@ -118,9 +118,12 @@ def merge_lora(base: BackboneAdapter, folder: Path, fingerprint: str, pixel_limi
     Raises:
         ModelError: If the adapter's weights are missing, or it does not fit the model.
     """
+    import warnings
+
     import peft
     import transformers
 
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing. is deprecated")  # peft asks transformers
     try:
         config = peft.PeftConfig.from_pretrained(str(folder))
         config.inference_mode = True

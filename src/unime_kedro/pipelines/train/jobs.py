@@ -18,6 +18,8 @@ from unime_kedro.paths import project_root, resolve
 _OPERATION = {
     "model",  # by its fingerprint
     "revision",
+    "chunk",  # rounding alone
+    "stop_gradient_norm",
     "image_workers",
     "cache_gb",
     "log_every",
@@ -164,7 +166,10 @@ def _record(
 
     used = training.filter(pl.col("split") == "train")
     counts = used["dataset"].value_counts().sort("dataset")
+    own = is_embedded_model(train.model) or is_embedded_corpus(ingest, demo)
     return {
+        # of the drawings that model or corpus are made of
+        **({"license": "cc-by-sa-4.0"} if own else {}),
         "base": {
             "model": train.model,
             "revision": train.revision,
@@ -234,7 +239,7 @@ def model_reference(job: Job) -> dict[str, Any]:
     }
 
 
-def summary(history: list[dict[str, Any]], job: Job) -> dict[str, float]:
+def summary(history: list[dict[str, Any]]) -> dict[str, float]:
     """Return the metrics of a training from its figures by step."""
     trained = [row for row in history if "loss" in row]
     found: dict[str, float] = {"steps": history[-1]["step"] if history else 0}

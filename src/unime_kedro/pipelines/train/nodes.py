@@ -115,7 +115,7 @@ def train(
             with jobs.failed_batch_kept(folder):
                 run_training(folder, **train.distributed.model_dump(), on_event=show)
     history = history_of(read_events(folder / EVENTS))
-    return jobs.model_reference(job), history, {**jobs.summary(history, job), "reused": int(done)}
+    return jobs.model_reference(job), history, {**jobs.summary(history), "reused": int(done)}
 
 
 def measure_trained(
