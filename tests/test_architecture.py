@@ -23,7 +23,7 @@ ALLOWED = {
     "tracking": {"quality", "io"},
     "ablations": {"tracking", "evaluation", "io", "mining", "mllm", "own_data"},
 }
-SHARED = {"atomic", "config", "errors", "imports", "parameters", "paths", "progress"}
+SHARED = {"atomic", "config", "errors", "imports", "parameters", "paths", "processes", "progress"}
 NO_FRAMEWORK = {"minimmeb", "mllm", "mining", "learning", "evaluation"}
 FRAMEWORKS = {"kedro", "mlflow", "dvc", "great_expectations"}
 TORCH = {"torch", "transformers", "peft", "accelerate"}

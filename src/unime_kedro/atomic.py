@@ -44,7 +44,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     temporary, lock = _open_locked(path)
     try:
         yield temporary
-        _flush(temporary)
+        flush(temporary)
         os.replace(temporary, path)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -52,7 +52,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         os.close(lock)
-    _flush(path.parent)
+    flush(path.parent)
 
 
 def save_parquet(frame: pl.DataFrame, path: str | Path) -> None:
@@ -92,7 +92,7 @@ def _remove_abandoned(path: Path) -> None:
                 os.close(descriptor)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Flush a file, or a folder's list of names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -232,7 +232,7 @@ def test_the_best_mean_wins_and_of_equal_ones_the_smaller_value() -> None:
     }
     scores["a"] = {value: {s: round(x, 1) for s, x in by.items()} for value, by in scores["a"].items()}
     scores["a"][1][6] = 0.5
-    found = choose(GROUP, scores)
+    found = choose(scores)
     assert {arm: tuned.value for arm, tuned in found.items()} == {"a": 2, "b": 3}  # a: .6, .3, .6
 
 

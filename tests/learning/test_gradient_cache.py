@@ -216,7 +216,11 @@ def _one_of_two(rank: int, port: int, folder: str) -> None:
         # DDP takes the mean over processes, each of which has the gradient of its own rows alone
         return 2 * info_nce(torch.cat([*queries, *targets]))
 
-    cached_backward(model, mine.split(5), loss, without_sync=model.no_sync)
+    with model.no_sync():  # gradients are exchanged once, after the last chunk, as the trainer does
+        cached_backward(model, mine.split(5), loss)
+    for parameter in model.parameters():
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= 2
     np.savez(f"{folder}/{rank}.npz", **gradients(model.module))
     dist.destroy_process_group()
 

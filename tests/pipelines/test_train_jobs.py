@@ -15,6 +15,7 @@ from unime_kedro.errors import ConfigurationError, DataError
 from unime_kedro.evaluation.held_out import held_out_sets
 from unime_kedro.learning.run_folder import write_finished
 from unime_kedro.mining.training import SCHEMA
+from unime_kedro.mllm.adapters import fingerprint_of
 from unime_kedro.mllm.fingerprint import folder_fingerprint
 from unime_kedro.parameters import DemoParameters, IngestParameters, TrainParameters
 from unime_kedro.pipelines.train import jobs
@@ -47,7 +48,8 @@ ITEMS = pl.DataFrame(
 
 def identity(training=TRAINING, items=ITEMS, candidates=3, **changes) -> str:
     sets = held_out_sets(training, items, candidates=candidates, seed=0)
-    return jobs._identity(training, items, sets, parameters(**changes))
+    train = parameters(**changes)
+    return jobs._identity(training, items, sets, train, fingerprint_of(train.model, train.revision))
 
 
 def test_a_training_is_named_by_what_its_result_depends_on():
@@ -101,8 +103,8 @@ def test_a_training_is_done_when_its_model_lies_there_as_it_was_written(tmp_path
     ingest = IngestParameters.model_construct(root="elsewhere", image_root="elsewhere")
     demo = DemoParameters.model_construct(root="demo")
     arguments = (TRAINING, ITEMS, {"corpus": "c"}, ingest, demo, parameters(), tmp_path / "runs", tmp_path / "out")
-    job, folder = jobs.make_job(*arguments)
-    assert not jobs.finished(job, folder)
+    job, folder, done = jobs.make_job(*arguments)
+    assert not done
     (tmp_path / "out").mkdir()
     (tmp_path / "out/training.json").write_text(json.dumps({"identity": job.identity}))
     (tmp_path / "out/model.safetensors").write_bytes(b"weights")

@@ -87,7 +87,7 @@ def ablate(choice: Choice, say: Say) -> bool:
         say(f"{choice.group}  {arm}  cannot be run here: {why}")
     states = {id(run): state_of(run, result_files(project, plan, run)) for run in plan.runs}
     if choice.dry_run:
-        _describe(project, plan, selected, states, say)
+        _describe(plan, selected, states, say)
         return True
     folder = group_folder(project, choice.group)
     with locked(folder / ".lock"), _parent(project, choice, folder) as parent:
@@ -162,7 +162,7 @@ def _announce(plan: Plan, selected: Sequence[ArmRun], states: dict[int, State], 
             say(f"{plan.name}  {run.label}  is run again: {states[id(run)].reason}")
 
 
-def _describe(project: Project, plan: Plan, selected: Sequence[ArmRun], states: dict[int, State], say: Say) -> None:
+def _describe(plan: Plan, selected: Sequence[ArmRun], states: dict[int, State], say: Say) -> None:
     """Show what would be run."""
     say(f"{plan.name}: {plan.group.title}")
     say(f"  stages {', '.join(plan.stages)}" + (f", up to {plan.until}" if plan.until else ""))
@@ -202,7 +202,7 @@ def _finish_tuning(batch: Batch, say: Say) -> bool:
         problems += [f"not finished: {', '.join(left)}"] if left else []
         say(f"{plan.name}: nothing was tuned, every arm must have tried every value. " + "; ".join(problems))
         return False
-    chosen = choose(group, scores)
+    chosen = choose(scores)
     env = f" --env={batch.project.env}" if batch.project.env else ""
     file = write_tuned(batch.project, plan.name, group, chosen, f"unime ablate {plan.name} --tune{env}")
     means = {

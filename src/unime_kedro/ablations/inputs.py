@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kedro.pipeline import Pipeline
 
 #: folders that nodes fill for themselves: each arm has its own, an empty one at first ...
-_WORKPLACE = "unime_kedro.io.Folder"
+_FOLDER = "unime_kedro.io.Folder"
 #: ... but for these. Scores of a judge are kept by model, prompt and content, so that sharing them saves only time
 SHARED = frozenset({"judge_store"})
 #: folder of the corpus and its pictures, which parameters point into
@@ -43,7 +43,7 @@ def input_names(pipeline: Pipeline, catalog: Mapping[str, Any]) -> set[str]:
     for name in made:
         validator = (catalog.get(name) or {}).get("validator") or {}
         names |= set((validator.get("options") or {}).get("references") or {})
-    return {name for name in names - made if name in SHARED or not _is_workplace(catalog.get(name))}
+    return {name for name in names - made if name in SHARED or not _is_folder(catalog.get(name))}
 
 
 def sections_read(pipeline: Pipeline, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def check_outputs(project: Project, arm: Resolved, pipeline: Pipeline) -> None:
         ConfigurationError: Names the dataset and its file.
     """
     written = {name for name in pipeline.all_outputs() | pipeline.inputs() if not _is_parameter(name)}
-    written = {n for n in written if n in pipeline.all_outputs() or _is_workplace(arm.catalog.get(n))} - SHARED
+    written = {n for n in written if n in pipeline.all_outputs() or _is_folder(arm.catalog.get(n))} - SHARED
     for name, file in files_of(arm, project.root, written).items():
         if not Path(os.path.normpath(file)).is_relative_to(arm.data_root):
             raise ConfigurationError(
@@ -184,5 +184,5 @@ def _is_parameter(name: str) -> bool:
     return name.startswith("params:") or name == "parameters"
 
 
-def _is_workplace(entry: Any) -> bool:
-    return isinstance(entry, Mapping) and entry.get("type") == _WORKPLACE
+def _is_folder(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and entry.get("type") == _FOLDER

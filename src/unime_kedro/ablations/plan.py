@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from unime_kedro.ablations.inputs import (
 from unime_kedro.ablations.project import Project, Resolved
 from unime_kedro.config import RUNTIME, KeyPath, Sources, model_faults, raise_faults
 from unime_kedro.errors import ConfigurationError
+from unime_kedro.tracking.metrics import leaves
 
 if TYPE_CHECKING:
     from kedro.pipeline import Pipeline
@@ -277,18 +278,10 @@ _ABSENT = "(not set)"
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Return the dotted keys in which two nested mappings differ, with both values."""
-    left, right = dict(_leaves(one)), dict(_leaves(other))
+    left, right = dict(leaves(one)), dict(leaves(other))
     keys = sorted(set(left) | set(right))
     found = [(key, left.get(key, _ABSENT), right.get(key, _ABSENT)) for key in keys]
     return [(key, a, b) for key, a, b in found if type(a) is not type(b) or a != b]
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def kedro_arguments(run: ArmRun, plan: Plan) -> dict[str, Any]:

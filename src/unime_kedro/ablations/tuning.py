@@ -72,11 +72,10 @@ def _tune_of(group: Group) -> Tune:
     return group.tune
 
 
-def choose(group: Group, scores: Mapping[str, Mapping[Any, Mapping[int, float]]]) -> dict[str, TunedArm]:
+def choose(scores: Mapping[str, Mapping[Any, Mapping[int, float]]]) -> dict[str, TunedArm]:
     """Return each arm's value with the best mean over seeds; of equal ones the smallest.
 
     Args:
-        group: The group.
         scores: arm -> value -> seed -> score, of arms that have tried everything.
     """
     found = {}

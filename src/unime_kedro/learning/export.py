@@ -13,12 +13,12 @@ folders, since its version 6); its own module would need torchvision and knows o
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unime_kedro.atomic import flush
 from unime_kedro.errors import ConfigurationError
 from unime_kedro.paths import resolve
 
@@ -81,8 +81,8 @@ def save_embedder(
     _write_json(unfinished / RECORD, record)
     (unfinished / "README.md").write_text(card, encoding="utf-8")
     for file in unfinished.rglob("*"):
-        _flush(file)
-    _flush(unfinished)
+        flush(file)
+    flush(unfinished)
     _swap(folder)
 
 
@@ -158,7 +158,7 @@ def _swap(folder: Path) -> None:
     if folder.exists():
         folder.rename(_replaced(folder))
     _partial(folder).rename(folder)
-    _flush(folder.parent)
+    flush(folder.parent)
     shutil.rmtree(_replaced(folder), ignore_errors=True)
 
 
@@ -173,12 +173,3 @@ def finish_swap(folder: Path) -> None:
         # An old model is put away only when the new one is complete.
         (_partial(folder) if _partial(folder).exists() else _replaced(folder)).rename(folder)
     shutil.rmtree(_replaced(folder), ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    """Flush a file, or a folder's list of names, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

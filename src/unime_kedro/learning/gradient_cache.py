@@ -12,7 +12,7 @@ Gradients equal those of one large batch up to rounding, at the price of a secon
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ def cached_backward(
     encode: Callable[[Chunk], torch.Tensor],
     chunks: Sequence[Chunk],
     loss: Callable[[torch.Tensor], torch.Tensor],
-    *,
-    without_sync: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> torch.Tensor:
     """Compute a loss over the embeddings of all chunks and add its gradients to the parameters.
 
@@ -59,8 +57,6 @@ def cached_backward(
             random numbers.
         chunks: The batch, in order; at least one.
         loss: (n, d) embeddings of all chunks, in order -> scalar. Parameters of its own get their gradients, too.
-        without_sync: Context in which gradients are not exchanged between processes
-            (``DistributedDataParallel.no_sync``): entered for every chunk but the last: they are exchanged once.
 
     Returns:
         The loss, a scalar without a graph.
@@ -86,10 +82,8 @@ def cached_backward(
     value.backward()
     assert embeddings.grad is not None
     gradients = embeddings.grad.split([len(part) for part in parts])
-    for i, (chunk, state, gradient) in enumerate(zip(chunks, states, gradients, strict=True)):
-        last = i == len(chunks) - 1
-        with nullcontext() if last else without_sync():
-            with state.restored():
-                again = encode(chunk)
-            again.backward(gradient)
+    for chunk, state, gradient in zip(chunks, states, gradients, strict=True):
+        with state.restored():
+            again = encode(chunk)
+        again.backward(gradient)
     return value.detach()

@@ -140,16 +140,3 @@ class Objective:
             raise ValueError(f"item_ids are {tuple(item_ids.shape)} of {item_ids.dtype}; expected {shape[:2]} of int64")
         if judge_scores.shape != (shape[0], shape[1] - 1):
             raise ValueError(f"judge_scores are {tuple(judge_scores.shape)}; expected {(shape[0], shape[1] - 1)}")
-
-
-def objective(
-    kind: Kind,
-    *,
-    student_temperature: float = 0.02,
-    judge_temperature: float = 0.02,
-    probability_floor: float = 1e-8,
-    divergence: Divergence = "symmetric",
-    in_batch_weight: float = 0.0,
-) -> Objective:
-    """Return the loss that the parameters of section ``train.loss`` name; see :class:`Objective`."""
-    return Objective(kind, student_temperature, judge_temperature, probability_floor, divergence, in_batch_weight)

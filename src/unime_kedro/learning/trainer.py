@@ -240,10 +240,12 @@ class _CompleteCheckpoints(TrainerCallback):
     """Marks a checkpoint as complete when transformers has written all of it, on all processes."""
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Report before every checkpoint."""
         # The loss that is reported is a mean since the last report: where a training may go on later, it starts anew
         control.should_log = control.should_log or control.should_save
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Mark the checkpoint that was just written."""
         if args.world_size > 1:
             dist.barrier()
         if state.is_world_process_zero:

@@ -204,7 +204,7 @@ def build_trainer(
     from unime_kedro.learning.trainer import EmbedderTrainer
     from unime_kedro.learning.validation import Validation
     from unime_kedro.mllm.adapters import load_adapter
-    from unime_kedro.mllm.content import Content, ModelSpec
+    from unime_kedro.mllm.content import ModelSpec, contents_of
     from unime_kedro.mllm.embedding import Embedder
 
     p = job.train
@@ -222,10 +222,7 @@ def build_trainer(
     )
     log.info("%s of %s parameters are trained", f"{trainable.trainable:,}", f"{trainable.total:,}")
     embedder = Embedder(adapter, prompt=p.prompt, max_tokens=p.max_tokens, batch_tokens=16384)
-    sides = {
-        item: Content(text, job.image_root / image if image else None)
-        for item, text, image in contents.select("item_id", "text", "image").iter_rows()
-    }
+    sides = dict(zip(contents["item_id"].sort(), contents_of(contents, job.image_root), strict=True))
     collator = Collator(embedder, rows, sides, chunk=p.chunk, cache_gb=p.cache_gb)
     watch = Validation(validation, embedder, job.validation_root, every=p.validation.every, report=report)
     trainer = EmbedderTrainer(

@@ -103,15 +103,16 @@ def flat_parameters(parameters: Mapping[str, Any], max_length: int) -> dict[str,
         Texts as they are, everything else as JSON (``true``, ``null``, ``[1, 2]``; an empty mapping is ``{}``).
     """
     flat: dict[str, str] = {}
-    for key, value in _leaves(plain(parameters)):
+    for key, value in leaves(plain(parameters)):
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
         flat[clean_key(key)] = text if len(text) <= max_length else text[: max_length - 1] + "…"
     return flat
 
 
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted keys of a nested mapping with their values; an empty mapping is a value."""
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

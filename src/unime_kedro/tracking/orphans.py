@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unime_kedro.processes import process_start
+
 HOST = "unime.host"
 PID = "unime.pid"
 START = "unime.process_start"
@@ -43,20 +45,6 @@ class ProcessIdentity:
     def tags(self) -> dict[str, str]:
         """Return what a run carries."""
         return {HOST: self.host, PID: str(self.pid), START: self.start, BOOT: self.boot, NAMESPACE: self.namespace}
-
-
-def process_start(pid: int) -> str | None:
-    """Return when a living process started, in clock ticks since boot; None if there is no such living process.
-
-    Read from ``/proc/<pid>/stat`` (Linux), field 22. Field 2, the command in brackets, may itself hold blanks and
-    brackets, so fields are counted from the last closing bracket. A zombie counts as dead.
-    """
-    try:
-        text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    except (OSError, ValueError):
-        return None
-    fields = text[text.rindex(")") + 2 :].split()
-    return None if fields[0] in _DEAD else fields[19]
 
 
 def is_dead(tags: Mapping[str, str], here: ProcessIdentity) -> bool:

@@ -99,16 +99,17 @@ def make_job(
     train: TrainParameters,
     training_folder: Path,
     output: Path,
-) -> tuple[Job, Path]:
+) -> tuple[Job, Path, bool]:
     """Write what the training processes read, into a folder named after everything that the weights depend on.
 
     The same training finds its own checkpoints there; a training that differs in anything finds nothing.
 
     Returns:
-        The job, and its folder.
+        The job, its folder, and whether it is done already.
     """
     from unime_kedro.evaluation.held_out import held_out_sets
     from unime_kedro.io.mmeb_eval import read_eval_sets
+    from unime_kedro.mllm.adapters import fingerprint_of
 
     root = validation_root(train, ingest, demo)
     if root is not None:
@@ -118,22 +119,25 @@ def make_job(
     else:
         validation = []
     image_root = resolve(ingest.image_root)
-    identity = _identity(training, items, validation, train)
-    record = _record(training, judge_origin, ingest, demo, train)
+    fingerprint = fingerprint_of(train.model, train.revision)
+    identity = _identity(training, items, validation, train, fingerprint)
+    record = _record(training, judge_origin, ingest, demo, train, fingerprint)
     job = Job(train, identity, output, image_root, image_root if root is None else root / "images", record)
     folder = training_folder / identity[:16]
-    if not finished(job, folder):
+    done = finished(job, folder)
+    if not done:
         write_job(folder, job, training, items, validation)
-    return job, folder
+    return job, folder, done
 
 
-def _identity(training: pl.DataFrame, items: pl.DataFrame, validation: list[Any], train: TrainParameters) -> str:
+def _identity(
+    training: pl.DataFrame, items: pl.DataFrame, validation: list[Any], train: TrainParameters, fingerprint: str
+) -> str:
     """Hash everything that the trained weights, and the figures on validation data, depend on."""
     import hashlib
 
     from unime_kedro.learning.run_folder import mentioned_items
     from unime_kedro.mining.lineage import table_digest
-    from unime_kedro.mllm.adapters import fingerprint_of
     from unime_kedro.mllm.fingerprint import folder_fingerprint
 
     mentioned = items.join(mentioned_items(training), on="item_id", how="semi").sort("item_id")
@@ -142,7 +146,7 @@ def _identity(training: pl.DataFrame, items: pl.DataFrame, validation: list[Any]
         "version": _VERSION,
         "train": train.model_dump(mode="json", exclude=_OPERATION),
         "processes": train.distributed.processes * train.distributed.machines,
-        "model": fingerprint_of(train.model, train.revision),
+        "model": fingerprint,
         "resume_from": folder_fingerprint(start) if start is not None and start.is_dir() else str(start),
         "training": table_digest(training.explode("negative_item_ids", "negative_scores")),
         "items": table_digest(mentioned.select("item_id", "content_key")),
@@ -160,10 +164,9 @@ def _record(
     ingest: IngestParameters,
     demo: DemoParameters,
     train: TrainParameters,
+    fingerprint: str,
 ) -> dict[str, Any]:
     """Return what the model's card says of base, data and judge."""
-    from unime_kedro.mllm.adapters import fingerprint_of
-
     used = training.filter(pl.col("split") == "train")
     counts = used["dataset"].value_counts().sort("dataset")
     own = is_embedded_model(train.model) or is_embedded_corpus(ingest, demo)
@@ -173,7 +176,7 @@ def _record(
         "base": {
             "model": train.model,
             "revision": train.revision,
-            "fingerprint": fingerprint_of(train.model, train.revision),
+            "fingerprint": fingerprint,
             "embedded": is_embedded_model(train.model),
         },
         "data": {
@@ -226,14 +229,14 @@ def finished(job: Job, folder: Path) -> bool:
     return record.get("identity") == job.identity and written is not None and written == folder_fingerprint(job.output)
 
 
-def model_reference(job: Job) -> dict[str, Any]:
-    """Return what says which model was trained."""
-    from unime_kedro.mllm.fingerprint import folder_fingerprint
+def model_reference(job: Job, folder: Path) -> dict[str, Any]:
+    """Return what says which model was trained; its fingerprint is the one noted when it was written."""
+    from unime_kedro.learning.run_folder import read_finished
 
     root = project_root()
     return {
         "folder": str(job.output.relative_to(root) if job.output.is_relative_to(root) else job.output),
-        "fingerprint": folder_fingerprint(job.output),
+        "fingerprint": read_finished(folder),
         "identity": job.identity,
         "base_model": job.train.model,
     }

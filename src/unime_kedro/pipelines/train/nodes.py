@@ -100,8 +100,9 @@ def train(
     from unime_kedro.tracking.live import LiveHistory
 
     jobs.check_hardware(train)
-    job, folder = jobs.make_job(training, items, judge_origin, ingest, demo, train, training_folder, trained_folder)
-    done = jobs.finished(job, folder)
+    job, folder, done = jobs.make_job(
+        training, items, judge_origin, ingest, demo, train, training_folder, trained_folder
+    )
     if done:
         log.info("%s is this very training's model already; remove the folder to train again", trained_folder)
     else:
@@ -115,7 +116,7 @@ def train(
             with jobs.failed_batch_kept(folder):
                 run_training(folder, **train.distributed.model_dump(), on_event=show)
     history = history_of(read_events(folder / EVENTS))
-    return jobs.model_reference(job), history, {**jobs.summary(history), "reused": int(done)}
+    return jobs.model_reference(job, folder), history, {**jobs.summary(history), "reused": int(done)}
 
 
 def measure_trained(
