@@ -2,7 +2,19 @@
 
 from kedro.pipeline import Pipeline
 
-from unime_kedro.pipelines import demo, ingest, judge, pool, pretrain, select, train
+from unime_kedro.pipelines import (
+    demo,
+    evaluate,
+    ingest,
+    judge,
+    judge_card,
+    pool,
+    pretrain,
+    report,
+    rerank,
+    select,
+    train,
+)
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -23,5 +35,11 @@ def register_pipelines() -> dict[str, Pipeline]:
         "pretrain": demo.create_embedded_pipeline() + pretrain.create_pipeline(),
         "measure": demo.create_embedded_pipeline() + pretrain.create_measure_pipeline(),
     }
-    models["train"] = train.create_pipeline()
-    return {**parts, **models, "mine": mine, "__default__": mine}
+    after = {
+        "train": train.create_pipeline(),
+        "rerank": rerank.create_pipeline(),
+        "evaluate": evaluate.create_pipeline(),
+        "judge_card": judge_card.create_pipeline(),
+        "report": report.create_pipeline(),
+    }
+    return {**parts, **models, **after, "mine": mine, "__default__": mine}

@@ -78,7 +78,7 @@ FILES = {
             train = Pipeline(
                 [
                     node(nodes.fit, ["negatives", "params:train"], ["train_metrics", "seen"]),
-                    node(nodes.test, ["train_metrics", "negatives", "params:train"], ["predictions", "trained_metrics"]),
+                    node(nodes.test, ["train_metrics", "negatives", "params:train"], ["trained_predictions", "trained_metrics"]),
                 ]
             )
             return {"select": select, "train": train, "__default__": select + train}
@@ -93,7 +93,7 @@ CATALOG = {
     "train_metrics": "08_reporting/train_metrics.json",
     "seen": "08_reporting/seen.json",
     "trained_metrics": "08_reporting/trained_metrics.json",
-    "predictions": "07_model_output/predictions.parquet",
+    "trained_predictions": "07_model_output/trained_predictions.parquet",
 }
 COMPONENTS = """
     components:

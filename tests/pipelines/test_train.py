@@ -80,7 +80,7 @@ def test_its_figures_follow_from_the_model_that_was_written(trained):
     adapter = load_adapter(ModelSpec(str(data / "06_models/trained"), device="cpu"))
     embedder = Embedder(adapter, prompt="plain", max_tokens=512, batch_tokens=4096)
     root = data / "01_raw/mini_mmeb/eval"
-    predictions = pl.read_parquet(data / "07_model_output/predictions.parquet")
+    predictions = pl.read_parquet(data / "07_model_output/trained_predictions.parquet")
     shares = {}
     for file in sorted(root.glob("*/test-*.parquet")):
         right = []
@@ -190,7 +190,7 @@ def test_an_imported_file_is_trained_on_with_held_out_queries(tmp_path):
     history = read(tmp_path, "train_history")
     assert [row["step"] for row in history if "validation_precision_at_1/unknown" in row] == [0, 2, 4]
     assert "there is no mini-MMEB" in done.stdout + done.stderr
-    assert len(pl.read_parquet(tmp_path / "data/07_model_output/predictions.parquet")) == 0
+    assert len(pl.read_parquet(tmp_path / "data/07_model_output/trained_predictions.parquet")) == 0
     card = (tmp_path / "data/06_models/trained/README.md").read_text()
     assert "unknown (imported scores)" in card
 

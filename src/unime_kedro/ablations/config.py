@@ -68,7 +68,7 @@ class Results(_Block):
         default=["trained_metrics", "train_metrics"], min_length=1, description="datasets; earlier ones win"
     )
     predictions: str | None = Field(
-        default="predictions", description="table of single queries, for intervals; null: none"
+        default="trained_predictions", description="table of single queries, for intervals; null: none"
     )
     columns: dict[Name, Column] = Field(default=COLUMNS, min_length=1, description="the first is the one compared")
 

@@ -22,7 +22,7 @@ def create_pipeline(**_: object) -> Pipeline:
             node(
                 nodes.measure_trained,
                 ["trained_model", *_PLACES, "params:train"],
-                ["predictions", "trained_metrics"],
+                ["trained_predictions", "trained_metrics"],
             ),
         ]
     )

@@ -1,22 +1,16 @@
-"""Typed parameters of every pipeline.
-
-One model per top-level key of ``conf/*/parameters/*.yml``. Unknown keys, wrong types and values out of range are
-errors before anything runs (see :mod:`unime_kedro.config`).
-"""
+"""Parameters of the corpus, of mining, and of the embedded models."""
 
 from __future__ import annotations
 
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from unime_kedro.errors import ConfigurationError
 from unime_kedro.mining.margins import DEFAULT_MARGINS, Rule, check_margin
-from unime_kedro.training_arguments import OWN_ARGUMENTS, REFUSED_ARGUMENTS
-
-Count = Annotated[int, Field(ge=0)]
+from unime_kedro.parameters.base import Count, ModelParameters, Parameters
 
 
 def _model_or_number(value: Any) -> Any:
@@ -28,12 +22,6 @@ def _model_or_number(value: Any) -> Any:
 
 
 Temperature = Annotated[Literal["model"] | float, BeforeValidator(_model_or_number)]
-
-
-class Parameters(BaseModel):
-    """Base: no unknown keys, no silent conversions of type, immutable, ``model_*`` names allowed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 
 
 class DemoParameters(Parameters):
@@ -68,21 +56,6 @@ class IngestParameters(Parameters):
         if isinstance(values, dict) and "image_root" in values and values["image_root"] is None and "root" in values:
             return values | {"image_root": values["root"]}
         return values
-
-
-class ModelParameters(Parameters):
-    """Which model, how it is loaded."""
-
-    model: str = Field(min_length=1, description="hub id, or a folder (relative to the project root)")
-    revision: str | None = Field(description="hub revision; null for a local folder")
-    device: Literal["auto", "cpu", "cuda"]
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        description="auto: float32 on CPU, bfloat16 on GPU"
-    )
-    min_pixels: int | None = Field(ge=1, description="smallest image area; null for the model's own")
-    max_pixels: int | None = Field(ge=1, description="largest image area; null for the model's own")
-    threads: int = Field(ge=0, description="CPU threads of torch; 0: one for small models, all cores for large ones")
-    image_workers: int = Field(ge=0, description="processes that prepare pictures ahead; 0: none")
 
 
 class PoolParameters(ModelParameters):
@@ -144,96 +117,6 @@ class SelectParameters(Parameters):
     gallery_queries: int = Field(ge=0, description="queries shown in the gallery")
 
 
-class LossParameters(Parameters):
-    """What the embedder is trained with (method section 3)."""
-
-    kind: Literal["in_batch", "hard", "combined", "soft"]
-    student_temperature: float = Field(gt=0, le=10, description="tau of the cosines")
-    judge_temperature: float = Field(gt=0, le=10, description="tau of the judge's scores; kind soft only")
-    probability_floor: float = Field(ge=0, lt=1, description="inside the logarithms of kind soft; 0 for none")
-    divergence: Literal["symmetric", "forward", "reverse", "jensen_shannon"]
-    in_batch_weight: float = Field(ge=0, description="adds so much of loss in_batch to kinds hard and soft")
-
-
-class LoraParameters(Parameters):
-    """Low-rank adapters, by peft; used when ``tuning`` is ``lora``."""
-
-    rank: int = Field(ge=1)
-    alpha: int = Field(ge=1)
-    dropout: float = Field(ge=0, lt=1)
-    targets: list[str] = Field(min_length=1, description="names of linear layers")
-
-
-class ValidationParameters(Parameters):
-    """Precision@1 while training."""
-
-    queries: int = Field(ge=0, description="held-out training queries; 0 trains on all")
-    candidates: int = Field(ge=2, le=1000, description="per held-out query, the positive included")
-    every: int = Field(ge=0, description="steps between validations; 0: after the last one only")
-    root: str | None = Field(description="folder of validation sets in MMEB's evaluation layout")
-
-
-class DistributedParameters(Parameters):
-    """Processes of one training."""
-
-    processes: int = Field(ge=1, description="on this machine")
-    machines: int = Field(ge=1)
-    address: str | None = Field(description="host:port of the machine that runs Kedro, for several machines")
-
-    @model_validator(mode="after")
-    def _machines_meet(self) -> DistributedParameters:
-        """Refuse several machines that do not know where to meet."""
-        if self.machines > 1 and not self.address:
-            problem = "several machines need `address`: host:port of the machine that runs Kedro"
-            raise PydanticCustomError("address", problem)  # type: ignore[arg-type]
-        return self
-
-
-class TrainParameters(ModelParameters):
-    """Training the embedder on mined negatives (method section 3)."""
-
-    prompt: Literal["plain", "chat"]
-    max_tokens: int = Field(ge=16)
-    seed: int = Field(ge=0)
-    negatives: int = Field(ge=1, le=2048, description="hard negatives used per query, the first of those mined")
-    fallback: Literal["use", "drop"]
-    loss: LossParameters
-    steps: int = Field(ge=1)
-    batch: int = Field(ge=2, description="queries per step, over all processes")
-    chunk: int = Field(ge=1, description="contents per forward pass")
-    learning_rate: float = Field(gt=0)
-    schedule: Literal["linear", "cosine", "constant_with_warmup", "constant"]
-    warmup_steps: int = Field(ge=0)
-    weight_decay: float = Field(ge=0)
-    max_gradient_norm: float = Field(ge=0, description="gradients are clipped to this norm; 0: not clipped")
-    stop_gradient_norm: float = Field(gt=0, description="a larger one, before clipping, stops the run")
-    tuning: Literal["full", "lora"]
-    lora: LoraParameters
-    freeze_vision: bool
-    merge: bool = Field(description="with lora: write the merged model, too")
-    checkpoint_every: int = Field(ge=1)
-    log_every: int = Field(ge=1)
-    cache_gb: float = Field(ge=0, description="prepared contents kept in memory, per process, in GiB")
-    resume_from: str | None = Field(description="checkpoint folder to go on from; null: this run's own last one")
-    validation: ValidationParameters
-    distributed: DistributedParameters
-    arguments: dict[str, Any] = Field(description="further arguments of transformers.TrainingArguments")
-
-    @field_validator("arguments")
-    @classmethod
-    def _not_ours(cls, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Refuse arguments that have a key of their own: two places for one value contradict each other some day."""
-        for name in arguments:
-            if name in REFUSED_ARGUMENTS:
-                problem = {"name": name, "what": REFUSED_ARGUMENTS[name]}
-                raise PydanticCustomError("arguments", "{name} is not supported: {what}", problem)
-            if name in OWN_ARGUMENTS:
-                instead = OWN_ARGUMENTS[name]
-                what = f"set train.{instead} instead" if instead else "it cannot be set"
-                raise PydanticCustomError("arguments", "{name}: {what}", {"name": name, "what": what})
-        return arguments
-
-
 class TinyModelParameters(Parameters):
     """Shape and training of one of the embedded tiny models."""
 
@@ -254,15 +137,3 @@ class PretrainParameters(Parameters):
     embedder: TinyModelParameters
     judge_test_pairs: int = Field(ge=64, description="held-out hard pairs per data set")
     test_seed: int = Field(ge=0, description="seed of the held-out pairs, their drawings and the bootstrap")
-
-
-#: top-level key of the parameters -> its model
-SECTIONS: dict[str, type[Parameters]] = {
-    "demo": DemoParameters,
-    "ingest": IngestParameters,
-    "pool": PoolParameters,
-    "judge": JudgeParameters,
-    "select": SelectParameters,
-    "train": TrainParameters,
-    "pretrain": PretrainParameters,
-}

@@ -1,0 +1,1 @@
+"""Nodes of pipeline ``judge_card``."""
