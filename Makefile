@@ -1,6 +1,9 @@
 # make setup     install into .venv; all others do it first where it has not been done
 # make mine      mine hard negatives of the embedded corpus (ENV=smoke for seconds-sized data)
 # make train     train the embedder on what was mined, and measure it
+# make rerank    train the reranker on what was mined
+# make evaluate  score the embedder before and after training, and with the reranker behind it
+# make report    one page with all results: data/08_reporting/report.html; the judge card beside it
 # make ui        look at the runs in MLflow (PORT=5000)
 # make test      run the tests
 # make lint      ruff and mypy
@@ -8,7 +11,7 @@
 # make pretrain  train the embedded tiny models anew; a fresh clone has them
 # make clean     delete all data, judge scores and tracked runs (data/0*, data/ablations, data/smoke, mlflow.db, mlartifacts)
 .DEFAULT_GOAL := help
-.PHONY: help setup mine train test lint ui bench pretrain clean
+.PHONY: help setup mine train rerank evaluate report test lint ui bench pretrain clean
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -40,8 +43,11 @@ setup: $(STAMP)
 mine: $(STAMP)
 	@$(BIN)/kedro run --pipeline=mine $(if $(ENV),--env=$(ENV))
 
-train: $(STAMP)
-	@$(BIN)/kedro run --pipeline=train $(if $(ENV),--env=$(ENV))
+train rerank evaluate: $(STAMP)
+	@$(BIN)/kedro run --pipeline=$@ $(if $(ENV),--env=$(ENV))
+
+report: $(STAMP)
+	@$(BIN)/kedro run --pipelines=judge_card,report $(if $(ENV),--env=$(ENV))
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
