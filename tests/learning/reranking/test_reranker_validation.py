@@ -35,7 +35,7 @@ def test_it_asks_what_the_model_would_be_asked_and_counts_by_hand(reranker):
         found = measure(ROWS, contents, reranker, listwise=True, seed=seed)
         for row, (query, positive, negatives) in enumerate([(0, 2, [4, 5, 6]), (1, 3, [4])]):
             place = draw_list([3, 5][row], len(negatives), epoch=0, seed=seed, fewest=len(negatives))[1]
-            shown = negatives[:place] + [positive] + negatives[place:]
+            shown = [*negatives[:place], positive, *negatives[place:]]
             (choice,) = reranker.choose([(contents[query], [contents[item] for item in shown])])
             scores = {item: reranker.scores(contents[query], [contents[item]])[0] for item in shown}
             pairs = [scores[positive] > 0.5, scores[negatives[0]] < 0.5]
