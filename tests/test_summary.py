@@ -202,3 +202,23 @@ def test_measured_models_are_told_with_intervals_and_what_they_are_not():
         "             compositional swap 0.500",
         "  models     tiny and trained on synthetic data: these figures say nothing of real models",
     ]
+
+
+def test_a_rerankers_training_says_how_it_chooses_before_and_after():
+    from unime_kedro.summary import result_lines
+
+    metrics = {
+        "steps": 600,
+        "messages_per_second": 50.2,
+        "peak_memory_gb": 0.77,
+        "validation_listwise_accuracy": 0.268,
+        "validation_listwise_accuracy_before": 0.144,
+        "validation_listwise_chance": 1 / 6,
+        "validation_pairwise_choice_accuracy": 0.99,
+    }
+    assert result_lines({"rerank": metrics}) == [
+        "  rerank     600 steps, 50 messages/s, peak memory 0.8 GiB",
+        "  held out   right by lists 0.268, 0.144 before training (chance 0.167); right by pairs 0.990",
+    ]
+    done = result_lines({"rerank": {"steps": 600, "reused": 1}})
+    assert done == ["  rerank     600 steps: done before with the same data and parameters, nothing was trained"]

@@ -168,6 +168,7 @@ class SummaryHook:
         model = self._data_root / "06_models" / "trained"
         return {
             "model": model if "trained_model" in self._saved else None,
+            "reranker": model.with_name("reranker") if "reranker" in self._saved else None,
             **{name: page for name, page in pages.items() if page.is_file()},
             "Data Docs": self._data_docs(),
             "MLflow": run.place if run else None,

@@ -14,7 +14,7 @@ Metrics = Mapping[str, Mapping[str, Any]]
 #: stages without whose metrics there is nothing to say
 STAGES = ("ingest", "pool", "judge", "select")
 #: section of the parameters that names a model -> the stages whose results come from it
-_MADE_WITH = {"pool": ("embedding", "pool"), "judge": ("judge", "select"), "train": ("train",)}
+_MADE_WITH = {"pool": ("embedding", "pool"), "judge": ("judge", "select"), "train": ("train",), "rerank": ("rerank",)}
 _LABEL_WIDTH = 11
 _WIDTH = 100
 _NO_BREAK = "\N{NO-BREAK SPACE}"

@@ -12,7 +12,7 @@ from unime_kedro.summary_evaluation import evaluation_lines, is_tiny
 _JUDGE = ("measure_judge", "pretrain_judge")
 _EMBEDDER = ("measure_embedder", "pretrain_embedder", "trained")
 #: stages after which there is something to say
-MODEL_STAGES = (*_JUDGE, *_EMBEDDER, "train", "evaluate")
+MODEL_STAGES = (*_JUDGE, *_EMBEDDER, "train", "rerank", "evaluate")
 
 #: stages that make or measure the embedded models themselves
 _TINY_MODELS = ("measure_judge", "pretrain_judge", "measure_embedder", "pretrain_embedder")
@@ -31,6 +31,7 @@ def model_lines(metrics: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str
     embedder = next((metrics[stage] for stage in _EMBEDDER if stage in metrics), {})
     lines = [
         *_training(metrics),
+        *_reranker(metrics.get("rerank", {})),
         ("judge", _figures("ROC AUC", judge, "auc", first="all", among=_meta_tasks())),
         ("", _figures("unseen things", judge, "unseen_auc", among=list(TASKS))),
         ("", _figures("unseen classes", judge, "novel_auc", among=list(TASKS))),
@@ -63,6 +64,28 @@ def _training(metrics: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]
         before = m.get("validation_precision_at_1_before")
         lines.append(("validation", f"{text}, {before:.3f} before training" if before is not None else text))
     return lines
+
+
+def _reranker(m: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the lines of a reranker's training: what it did, and its choices on held-out queries."""
+    if "steps" not in m:
+        return []
+    head = f"{m['steps']:,.0f} steps"
+    if m.get("reused"):
+        head += ": done before with the same data and parameters, nothing was trained"
+    elif "messages_per_second" in m:
+        head += f", {m['messages_per_second']:,.0f} messages/s, peak memory {m['peak_memory_gb']:.1f} GiB"
+    lines = [("rerank", head)]
+    names = {"lists": "listwise_accuracy", "pairs": "pairwise_choice_accuracy"}
+    found = {name: (m.get(f"validation_{key}"), m.get(f"validation_{key}_before")) for name, key in names.items()}
+    texts = [
+        f"right by {name} {now:.3f}" + (f", {before:.3f} before training" if before is not None else "")
+        for name, (now, before) in found.items()
+        if now is not None
+    ]
+    if texts and "validation_listwise_chance" in m:
+        texts[0] += f" (chance {m['validation_listwise_chance']:.3f})"
+    return [*lines, ("held out", "; ".join(texts))]
 
 
 def _meta_tasks() -> list[str]:
