@@ -101,8 +101,13 @@ def test_signals_end_with_their_exit_code(
             threading.Event().wait(0.01)
 
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as caught:
-        guarded(stopped)()
+    # a shell starts what runs in the background with SIGINT ignored
+    keyboard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            guarded(stopped)()
+    finally:
+        signal.signal(signal.SIGINT, keyboard)
     assert caught.value.code == code
     assert "Interrupted." in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is before
