@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unime_kedro import __version__
+from unime_kedro.reproduce.commands import dvc_yaml_command
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -175,6 +176,9 @@ def main() -> None:
     """Tools around the pipelines of unime-kedro. Pipelines themselves are run with `kedro run`."""
 
 
+main.add_command(dvc_yaml_command)
+
+
 @main.command("import-release")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
@@ -256,6 +260,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--env", "-e", help="Kedro's environment.")
 @click.option("--tune", is_flag=True, help="Find each arm's best value of the group's tune.key on validation data.")
 @click.option("--dry-run", is_flag=True, help="Check everything and show what would be run.")
+@click.option("--table", type=click.Choice(["after", "skip", "only"]), default="after", help="When to make the table.")
 @click.option("--list", "list_", is_flag=True, help="Show the groups.")
 def ablate_command(
     group: str | None,
@@ -265,6 +270,7 @@ def ablate_command(
     env: str | None,
     tune: bool,
     dry_run: bool,
+    table: str,
     list_: bool,
 ) -> None:
     """Compare the arms of GROUP, one of those in conf/base/ablations.yml.
@@ -285,7 +291,7 @@ def ablate_command(
                 list_groups(env, click.echo)
                 return
             chosen = [name.strip() for name in arms.split(",")] if arms else None
-            complete = ablate(Choice(group, chosen, seeds, jobs, env, tune, dry_run), click.echo)
+            complete = ablate(Choice(group, chosen, seeds, jobs, env, tune, dry_run, table), click.echo)
     except KeyboardInterrupt as stop:
         click.echo("Interrupted. Finished runs stay; the same command goes on with the others.", err=True)
         sys.exit(143 if isinstance(stop, _Terminated) else 130)

@@ -71,6 +71,18 @@ def hardware_tags() -> dict[str, str]:
     return tags | ({"hardware.gpu": ", ".join(filter(None, cards))} if cards else {})
 
 
+def dvc_tags() -> dict[str, str]:
+    """Return stage and experiment of the ``dvc`` command that this process is part of, if it is."""
+    names = {"dvc.stage": "DVC_STAGE", "dvc.exp": "DVC_EXP_NAME"}
+    return {tag: value for tag, name in names.items() if (value := os.environ.get(name))}
+
+
+def named_by_dvc(name: str) -> str:
+    """Return the name of a run, with the name of DVC's experiment if it is part of one: ``train (warm-soil)``."""
+    experiment = dvc_tags().get("dvc.exp")
+    return f"{name} ({experiment})" if experiment else name
+
+
 def _cpu_model() -> str:
     return _field(Path("/proc/cpuinfo"), "model name") or platform.processor() or platform.machine()
 
