@@ -1,6 +1,7 @@
 # make setup     install into .venv; all others do it first where it has not been done
 # make mine      mine hard negatives of the embedded corpus (ENV=smoke for seconds-sized data)
 # make train     train the embedder on what was mined, and measure it
+# make reproduce all of dvc.yaml: mine, train, ablate, rerank, evaluate, report; what is up to date is not run
 # make ui        look at the runs in MLflow (PORT=5000)
 # make test      run the tests
 # make lint      ruff and mypy
@@ -8,7 +9,7 @@
 # make pretrain  train the embedded tiny models anew; a fresh clone has them
 # make clean     delete all data, judge scores and tracked runs (data/0*, data/ablations, data/smoke, mlflow.db, mlartifacts)
 .DEFAULT_GOAL := help
-.PHONY: help setup mine train test lint ui bench pretrain clean
+.PHONY: help setup mine train reproduce test lint ui bench pretrain clean
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -43,6 +44,10 @@ mine: $(STAMP)
 train: $(STAMP)
 	@$(BIN)/kedro run --pipeline=train $(if $(ENV),--env=$(ENV))
 
+# the stages' commands are found on the PATH
+reproduce: $(STAMP)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/dvc repro
+
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -50,6 +55,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/unime dvc-yaml --check
 
 # Jobs are MLflow's background work on traces of language models: two processes more, and nothing of ours.
 ui: $(STAMP)

@@ -6,6 +6,7 @@ file, for the message when it is missing; known for the project's own files) and
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +127,9 @@ class JsonFile(_File, AbstractDataset[Any, Any]):
 
     def save(self, data: Any) -> None:
         """Replace the file by this document, or by the rows of a polars table."""
-        result, of_run = split(data) if self._has_figures() else (data, {})
+        result, of_run = data, {}
+        with suppress(RecursionError):  # it contains itself, which the writer says better
+            result, of_run = split(data) if self._has_figures() else (data, {})
         try:
             with atomic_write(self._filepath) as temporary, temporary.open("w", encoding="utf-8") as file:
                 write_json(result, file)
