@@ -1,13 +1,13 @@
-# make setup     install into .venv; all others do it first where it has not been done
-# make mine      mine hard negatives of the embedded corpus (ENV=smoke for seconds-sized data)
-# make train     train the embedder on what was mined, and measure it
-# make reproduce all of dvc.yaml: mine, train, ablate, rerank, evaluate, report; what is up to date is not run
-# make ui        look at the runs in MLflow (PORT=5000)
-# make test      run the tests
-# make lint      ruff and mypy
-# make bench     the measurements of benchmarks/README.md
-# make pretrain  train the embedded tiny models anew; a fresh clone has them
-# make clean     delete all data, judge scores and tracked runs (data/0*, data/ablations, data/smoke, mlflow.db, mlartifacts)
+# make setup      install into .venv; all others do it first where it has not been done
+# make mine       mine hard negatives of the embedded corpus (ENV=smoke for seconds-sized data)
+# make train      train the embedder on what was mined, and measure it
+# make reproduce  all of dvc.yaml: mine, train, ablate, rerank, evaluate, report; what is up to date is not run
+# make ui         look at the runs in MLflow (PORT=5000)
+# make test       run the tests
+# make lint       ruff, mypy, and whether dvc.yaml is what pipelines and catalog say
+# make bench      the measurements of benchmarks/README.md
+# make pretrain   train the embedded tiny models anew; a fresh clone has them
+# make clean      delete all data, judge scores and tracked runs (data/0*, data/ablations, data/smoke, mlflow.db, mlartifacts)
 .DEFAULT_GOAL := help
 .PHONY: help setup mine train reproduce test lint ui bench pretrain clean
 

@@ -22,6 +22,7 @@ ALLOWED = {
     "quality": set(),
     "tracking": {"quality", "io"},
     "ablations": {"tracking", "evaluation", "io", "mining", "mllm", "own_data"},
+    "reproduce": {"ablations", "cli", "failures", "io", "settings"},
 }
 SHARED = {"atomic", "config", "errors", "imports", "parameters", "paths", "processes", "progress"}
 NO_FRAMEWORK = {"minimmeb", "mllm", "mining", "learning", "evaluation"}

@@ -14,18 +14,23 @@ from unime_kedro.io.run_figures import is_of_a_run, merge, split
 NAMES = st.sampled_from(["precision_at_1", "seconds", "pairs_per_second", "auc/all", "reused", "model", "loss"])
 LEAVES = st.one_of(st.integers(), st.text(max_size=3), st.none())
 TREES = st.recursive(
-    LEAVES, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(NAMES, inner, max_size=4)), max_leaves=12
+    LEAVES,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(NAMES, inner, max_size=4)),
+    max_leaves=12,
 )
 
 
 @pytest.mark.parametrize(
-    "name", ["seconds", "validation_seconds", "pairs_per_second", "peak_memory_gb", "seconds/judge", "reused", "run_tokens"]
+    "name",
+    ["seconds", "validation_seconds", "pairs_per_second", "peak_memory_gb", "seconds/judge", "reused", "run_tokens"],
 )
 def test_of_a_run(name):
     assert is_of_a_run(name)
 
 
-@pytest.mark.parametrize("name", ["precision_at_1", "precision_at_1/seconds", "secondsight", "tokens", "rewritten", "loss"])
+@pytest.mark.parametrize(
+    "name", ["precision_at_1", "precision_at_1/seconds", "secondsight", "tokens", "rewritten", "loss"]
+)
 def test_of_a_result(name):
     assert not is_of_a_run(name)
 
