@@ -170,13 +170,10 @@ def _hooks() -> tuple[Any, ...]:
 # ------------------------------------------------------------------------------------------------ unime
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(commands=[dvc_yaml_command], context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "--version", "-V", prog_name="unime-kedro")
 def main() -> None:
     """Tools around the pipelines of unime-kedro. Pipelines themselves are run with `kedro run`."""
-
-
-main.add_command(dvc_yaml_command)
 
 
 @main.command("import-release")
