@@ -35,7 +35,8 @@ def git_tags(root: Path) -> dict[str, str]:
         return {}
     lines = done.stdout.splitlines()
     commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), "")
-    dirty = any(not line.startswith("#") for line in lines)
+    # dvc.lock is what `dvc repro` writes between two stages: a result, no code
+    dirty = any(not line.startswith("#") and not line.endswith((" dvc.lock", "/dvc.lock")) for line in lines)
     tags = {"git.dirty": str(dirty).lower()}
     return tags | {"mlflow.source.git.commit": commit} if commit and commit != "(initial)" else tags
 
