@@ -21,11 +21,12 @@ ALLOWED = {
     "evaluation": {"mllm", "mining", "io", "minimmeb"},
     "quality": set(),
     "tracking": {"quality", "io"},
+    "reporting": {"evaluation", "io"},
     "ablations": {"tracking", "evaluation", "io", "mining", "mllm", "own_data"},
-    "reproduce": {"ablations", "cli", "failures", "io", "settings"},
+    "reproduce": {"ablations", "command_errors", "io", "settings"},
 }
 SHARED = {"atomic", "config", "errors", "imports", "parameters", "paths", "processes", "progress"}
-NO_FRAMEWORK = {"minimmeb", "mllm", "mining", "learning", "evaluation"}
+NO_FRAMEWORK = {"minimmeb", "mllm", "mining", "learning", "evaluation", "reporting"}
 FRAMEWORKS = {"kedro", "mlflow", "dvc", "great_expectations"}
 TORCH = {"torch", "transformers", "peft", "accelerate"}
 

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unime_kedro import __version__
+from unime_kedro.command_errors import RunFailed, readable_errors
 from unime_kedro.reproduce.commands import dvc_yaml_command
+from unime_kedro.score_commands import benchmarks_command, scores_group
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -56,15 +58,6 @@ def run_command() -> click.Command:
     assert command.callback is not None
     command.callback = guarded(command.callback)
     return command
-
-
-class RunFailed(click.ClickException):
-    """An error whose message is all a user needs."""
-
-    def show(self, file: Any = None) -> None:
-        """Print the message to the error stream."""
-        click.secho("Error: ", fg="red", bold=True, nl=False, err=True, file=file)
-        click.echo(self.message, err=True, file=file)
 
 
 def guarded(callback: Callable[..., Any]) -> Callable[..., Any]:
@@ -176,6 +169,10 @@ def main() -> None:
     """Tools around the pipelines of unime-kedro. Pipelines themselves are run with `kedro run`."""
 
 
+main.add_command(benchmarks_command)
+main.add_command(scores_group)
+
+
 @main.command("import-release")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
@@ -193,22 +190,13 @@ def import_release_command(file: Path, out: Path | None, image_root: Path | None
 
     Rows that break the paper's own rule are counted and shown, they are no error.
     """
-    from unime_kedro.errors import UnimeError
     from unime_kedro.io.release import format_import_report, import_release, write_imported
 
-    try:
+    with readable_errors():
         imported = import_release(file, image_root)
         click.echo(format_import_report(imported))
         if out is not None:
             click.echo("\n".join(f"wrote {path}" for path in write_imported(imported, out)))
-    except UnimeError as error:
-        raise RunFailed(str(error)) from error
-    except Exception as error:
-        from unime_kedro.failures import system_message
-
-        if (message := system_message(error)) is None:
-            raise
-        raise RunFailed(message) from error
 
 
 @main.command("join")
@@ -232,7 +220,7 @@ def join_command(folder: Path, machine_rank: int) -> None:
             _configure_logging()
             train = read_job(folder).train
             check_hardware(train)
-            options = train.distributed.model_dump()
+            options = {**train.distributed.model_dump(), "section": train.section}
             run_training(folder, machine_rank=machine_rank, on_event=lambda event: None, **options)
     except KeyboardInterrupt as stop:
         sys.exit(143 if isinstance(stop, _Terminated) else 130)

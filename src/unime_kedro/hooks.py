@@ -14,7 +14,7 @@ from unime_kedro.config import Sources, check_parameters, data_root, fill_in, ra
 from unime_kedro.errors import ConfigurationError, ModelError
 from unime_kedro.own_data import folder_faults, is_own_data
 from unime_kedro.tracking.files import written_elsewhere
-from unime_kedro.tracking.hook import pipeline_label
+from unime_kedro.tracking.hook import PAGES, pipeline_label
 from unime_kedro.tracking.metrics import SUFFIX, plain
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: folder of reports below the data root
 REPORTING = "08_reporting"
 #: what is made with a model -> the section of the parameters that names it; other nodes only mention the model
-MODEL_OF = {"embeddings": "pool", "judge_scores": "judge", "trained_model": "train"}
+MODEL_OF = {"embeddings": "pool", "judge_scores": "judge", "trained_model": "train", "reranker": "rerank"}
 #: what only a pipeline that reads the raw pairs makes
 MADE_OF_RAW_PAIRS = "items"
 
@@ -156,18 +156,19 @@ class SummaryHook:
             self._saved.add(name)
             if name.endswith(SUFFIX):
                 self._keep(name, catalog.load(name))
-        if not any(stage in self._metrics for stage in (*STAGES, *MODEL_STAGES)):
+        if not any(stage in self._metrics for stage in (*STAGES, *MODEL_STAGES)) and self._saved.isdisjoint(PAGES):
             return
         title = f"{pipeline_label(run_params).strip('_')}: done in {seconds:,.1f} s"
         _print([title, *result_lines(self._metrics, self._models, self._own_data), *place_lines(self._places())])
 
     def _places(self) -> dict[str, str | Path | None]:
-        gallery = self._data_root / REPORTING / "gallery.html"
+        reporting = self._data_root / REPORTING
+        pages = {name.replace("_", " "): reporting / f"{name}.html" for name in PAGES if name in self._saved}
         run = self._tracking.last if self._tracking else None
         model = self._data_root / "06_models" / "trained"
         return {
             "model": model if "trained_model" in self._saved else None,
-            "gallery": gallery if "gallery" in self._saved and gallery.is_file() else None,
+            **{name: page for name, page in pages.items() if page.is_file()},
             "Data Docs": self._data_docs(),
             "MLflow": run.place if run else None,
         }

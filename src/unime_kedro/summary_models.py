@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from unime_kedro.minimmeb.tasks import TASKS
+from unime_kedro.summary_evaluation import evaluation_lines, is_tiny
 
 #: a line's label -> stages whose metrics it is made of, whichever ran
 _JUDGE = ("measure_judge", "pretrain_judge")
 _EMBEDDER = ("measure_embedder", "pretrain_embedder", "trained")
 #: stages after which there is something to say
-MODEL_STAGES = (*_JUDGE, *_EMBEDDER, "train")
+MODEL_STAGES = (*_JUDGE, *_EMBEDDER, "train", "evaluate")
 
 #: stages that make or measure the embedded models themselves
 _TINY_MODELS = ("measure_judge", "pretrain_judge", "measure_embedder", "pretrain_embedder")
@@ -26,6 +27,7 @@ def model_lines(metrics: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str
             :func:`.evaluation.mini_mmeb.evaluate_mini_mmeb`.
     """
     judge = next((metrics[stage] for stage in _JUDGE if stage in metrics), {})
+    evaluated = metrics.get("evaluate", {})
     embedder = next((metrics[stage] for stage in _EMBEDDER if stage in metrics), {})
     lines = [
         *_training(metrics),
@@ -37,7 +39,8 @@ def model_lines(metrics: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str
         ("", _figures("", embedder, "precision_at_1", among=["in_distribution", "out_of_distribution"])),
         ("", _figures("Recall@1", embedder, "recall_at_1", among=["EmojiCaptions_i2t", "EmojiCaptions_t2i"])),
         ("", _figures("compositional", embedder, "compositional", among=["replace", "swap", "add"])),
-        ("models", _TINY if any(stage in metrics for stage in _TINY_MODELS) else ""),
+        *evaluation_lines(evaluated),
+        ("models", _TINY if any(stage in metrics for stage in _TINY_MODELS) or is_tiny(evaluated) else ""),
     ]
     return [(label, text) for label, text in lines if text]
 

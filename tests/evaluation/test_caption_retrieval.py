@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import zlib
 from pathlib import Path
 
@@ -14,61 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unime_kedro.errors import ConfigurationError, DataError
-from unime_kedro.evaluation.captions import (
-    RETRIEVAL_SCHEMA,
-    CaptionPrompts,
-    evaluate_captions,
-    own_and_foreign,
-    recall_at_1,
-)
-from unime_kedro.evaluation.compositional import evaluate_compositional
+from unime_kedro.evaluation.captions import CaptionPrompts, caption_tasks
+from unime_kedro.evaluation.compositional import compositional_tasks
+from unime_kedro.evaluation.scoring import PREDICTIONS_SCHEMA, score_tasks
 from unime_kedro.evaluation.summaries import summarise
 
-NAN = float("nan")
 ROOT = Path("pictures")
 PROMPTS = CaptionPrompts("<|image_1|> caption?", "picture of {caption}?", "<|image_1|> this", "{caption}.")
 unhurried = settings(deadline=None, max_examples=40)
-
-
-def test_recall_by_hand():
-    # three pictures; captions of pictures 0, 0, 1, 2, 2
-    owners = [0, 0, 1, 2, 2]
-    i2t = [
-        [0.1, 0.9, 0.8, 0.0, 0.0],  # its second caption is nearest
-        [0.0, 0.5, 0.5, 0.1, 0.1],  # a tie with a foreign caption
-        [0.6, 0.1, 0.1, 0.7, 0.7],  # a tie among its own
-    ]
-    assert recall_at_1(i2t, [0, 1, 2], owners).tolist() == [True, False, True]
-    assert recall_at_1(np.array(i2t) * [1, 1, 1, NAN, 1], [0, 1, 2], owners).tolist() == [False] * 3
-    t2i = [[0.9, 0.8, 0.1], [0.7, 0.7, 0.1], [0.2, 0.1, 0.0], [0.0, 0.1, 0.2], [-0.3, -0.2, -0.1]]
-    assert recall_at_1(t2i, owners, [0, 1, 2]).tolist() == [True, False, False, True, True]
-    best = own_and_foreign(t2i, owners, [0, 1, 2])
-    assert best.own.tolist() == pytest.approx([0.9, 0.7, 0.1, 0.2, -0.1])
-    assert best.foreign.tolist() == pytest.approx([0.8, 0.7, 0.2, 0.1, -0.2])
-    assert recall_at_1([[0.3]], [4], [4]).tolist() == [True]  # nothing foreign
-
-
-def test_shapes_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"similarity has shape \(1, 2\), groups have \(1,\) and \(3,\)"):
-        recall_at_1([[0.1, 0.2]], [0], [0, 1, 2])
-    with pytest.raises(ValueError, match="query 1 of group 7 has no target of its own"):
-        recall_at_1([[0.1, 0.2]] * 2, [0, 7], [0, 1])
-
-
-@unhurried
-@given(st.data())
-def test_recall_equals_the_slow_loop(data):
-    queries = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=5))
-    targets = [0, 1, 2, 3, *data.draw(st.lists(st.integers(0, 3), max_size=4))]
-    level = st.sampled_from([0.0, 0.25, 0.5, 1.0, NAN])
-    row = st.lists(level, min_size=len(targets), max_size=len(targets))
-    similarity = data.draw(st.lists(row, min_size=len(queries), max_size=len(queries)))
-    expected = []
-    for query, values in zip(queries, similarity, strict=True):
-        own = [v for v, t in zip(values, targets, strict=True) if t == query]
-        foreign = [v for v, t in zip(values, targets, strict=True) if t != query]
-        expected.append(not any(map(math.isnan, values)) and max(own) > max(foreign))
-    assert recall_at_1(similarity, queries, targets).tolist() == expected
 
 
 def scattered(contents):
@@ -86,6 +38,14 @@ CAPTIONS = pl.DataFrame(
 )
 
 
+def evaluate_captions(images, captions, embed, dataset="Flickr30K", **options):
+    return score_tasks(caption_tasks(images, captions, PROMPTS, dataset), embed, ROOT, **options).predictions
+
+
+def evaluate_compositional(entries, embed, **options):
+    return score_tasks(compositional_tasks(entries, PROMPTS), embed, ROOT, **options).predictions
+
+
 def similarity(left, right):
     return np.float32(left.astype(np.float64) @ right.astype(np.float64))
 
@@ -98,8 +58,8 @@ def test_prompts_reach_the_embedder_and_scores_equal_the_slow_loop():
         seen.update(zip(contents, vectors, strict=True))
         return vectors
 
-    found = evaluate_captions(IMAGES, CAPTIONS, embed, ROOT, PROMPTS, dataset="Tiny")
-    assert found.schema == RETRIEVAL_SCHEMA
+    found = evaluate_captions(IMAGES, CAPTIONS, embed, dataset="Tiny")
+    assert found.schema == PREDICTIONS_SCHEMA
     sides = {(c.text, c.image.name if c.image else ""): vector for c, vector in seen.items()}
     assert len(sides) == 2 * 6 + 2 * 13  # two prompts each, the caption a once
     expected = []
@@ -114,28 +74,30 @@ def test_prompts_reach_the_embedder_and_scores_equal_the_slow_loop():
         scores = [(similarity(query, sides["<|image_1|> this", image]), i) for i, image in IMAGES.rows()]
         own, foreign = (max(s for s, i in scores if (i == owner) == same) for same in (True, False))
         expected.append(("Tiny_t2i", caption_id, owner, own > foreign, own, foreign, 1 / 6))
-    for row, wanted in zip(found.rows(), expected, strict=True):
+    columns = ["dataset", "query_id", "unit", "correct", "target_similarity", "best_wrong_similarity"]
+    found = found.with_columns(chance=pl.col("n_right") / pl.col("n_candidates"))
+    for row, wanted in zip(found.select(*columns, "chance").rows(), expected, strict=True):
         assert row[:4] == wanted[:4]
         assert row[4:] == pytest.approx(wanted[4:], abs=1e-6)
     assert 0 < found["correct"].sum() < len(found)
-    summary = summarise(found, {"Tiny_i2t": "both", "Tiny_t2i": "both"}, unit="image_id")
+    summary = summarise(found, {"Tiny_i2t": "both", "Tiny_t2i": "both"}, unit="unit")
     assert summary["n_units"].to_list()[:2] == [6, 6]
     assert summary["chance"].to_list()[:2] == pytest.approx([1 / 6, 1 / 6])
 
 
 @unhurried
-@given(st.integers(0, 999), st.integers(1, 9), st.integers(1, 9))
-def test_order_and_blocks_do_not_matter(seed, block_queries, chunk):
-    expected = evaluate_captions(IMAGES, CAPTIONS, scattered, ROOT, PROMPTS)
+@given(st.integers(0, 999), st.integers(1, 99), st.integers(1, 9))
+def test_order_and_blocks_do_not_matter(seed, block_pairs, chunk):
+    expected = evaluate_captions(IMAGES, CAPTIONS, scattered)
     images = IMAGES.sample(fraction=1, shuffle=True, seed=seed)
     captions = CAPTIONS.sample(fraction=1, shuffle=True, seed=seed + 1)
-    found = evaluate_captions(images, captions, scattered, ROOT, PROMPTS, block_queries=block_queries, chunk=chunk)
+    found = evaluate_captions(images, captions, scattered, block_pairs=block_pairs, chunk=chunk)
     assert found.equals(expected)
 
 
 def test_constant_embedder(caplog):
     with caplog.at_level(logging.WARNING):
-        found = evaluate_captions(IMAGES, CAPTIONS, lambda c: np.ones((len(c), 1)), ROOT, PROMPTS)
+        found = evaluate_captions(IMAGES, CAPTIONS, lambda c: np.ones((len(c), 1)))
     assert not found["correct"].any()
     assert [record.args[0] for record in caplog.records] == ["Flickr30K_i2t", "Flickr30K_t2i"]
 
@@ -152,7 +114,7 @@ def test_constant_embedder(caplog):
 )
 def test_tables_that_do_not_belong_together(images, captions, message):
     with pytest.raises(DataError, match=f"Flickr30K: .*{message}"):
-        evaluate_captions(images, captions, scattered, ROOT, PROMPTS)
+        evaluate_captions(images, captions, scattered)
 
 
 def test_prompts_need_their_caption():
@@ -181,17 +143,17 @@ def by_angle(contents):
 
 
 def test_compositional_by_hand():
-    found = evaluate_compositional(ENTRIES, by_angle, ROOT, PROMPTS)
-    assert found.select("dataset", "query_id", "correct", "image").rows() == [
-        ("add_att", 0, True, "0"),
-        ("replace_att", 0, True, "-20"),
-        ("replace_rel", 0, False, "0"),
-        ("swap_obj", 0, True, "0"),
-        ("swap_obj", 1, False, "0"),  # a tie
-        ("swap_obj", 2, True, "30"),  # 20 degrees against 30
+    found = evaluate_compositional(ENTRIES, by_angle)
+    assert found.select("dataset", "query_id", "correct", "unit").rows() == [
+        ("add_att", 0, True, 1),
+        ("replace_att", 0, True, 1),
+        ("replace_rel", 0, False, 1),
+        ("swap_obj", 0, True, 1),
+        ("swap_obj", 1, False, 1),  # a tie; the same picture
+        ("swap_obj", 2, True, 2),  # 20 degrees against 30
     ]
     groups = {name: name.split("_")[0] for name in ENTRIES["dataset"]}
-    summary = summarise(found, groups, unit="image")
+    summary = summarise(found, groups, unit="unit")
     assert summary.select("kind", "name", "value", "chance").rows()[4:] == [
         ("group", "add", 1.0, 0.5),
         ("group", "replace", 0.5, 0.5),
@@ -199,7 +161,7 @@ def test_compositional_by_hand():
         ("all", "all", pytest.approx((1 + 1 + 0 + 2 / 3) / 4), 0.5),
     ]
     shuffled = ENTRIES.sample(fraction=1, shuffle=True, seed=1)
-    assert evaluate_compositional(shuffled, by_angle, ROOT, PROMPTS, chunk=2).equals(found)
+    assert evaluate_compositional(shuffled, by_angle, chunk=2).equals(found)
 
 
 def test_compositional_embeds_the_prompts():
@@ -209,7 +171,7 @@ def test_compositional_embeds_the_prompts():
         seen.extend(contents)
         return by_angle(contents)
 
-    evaluate_compositional(ENTRIES.head(2), embed, ROOT, PROMPTS)
+    evaluate_compositional(ENTRIES.head(2), embed)
     assert [(c.text, c.image) for c in seen] == [
         ("-20.", None),
         ("10.", None),
@@ -217,4 +179,4 @@ def test_compositional_embeds_the_prompts():
         ("<|image_1|> caption?", ROOT / "0"),
     ]
     with pytest.raises(DataError, match="no entries"):
-        evaluate_compositional(ENTRIES.clear(), embed, ROOT, PROMPTS)
+        evaluate_compositional(ENTRIES.clear(), embed)

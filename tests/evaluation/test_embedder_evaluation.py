@@ -244,7 +244,7 @@ GOOD = tables("good", [("0", ""), ("1", "")], [(0, [1])])
         ([tables("x", [("0", "")], [(4, [0])])], "x: content_id 4 is mentioned"),
         ([tables("x", [("0", "")], [(0, [0]), (0, [0])], [3, 3])], "x: expected distinct query_id"),
         ([GOOD._replace(contents=pl.concat([GOOD.contents] * 2))], "good: expected distinct content_id"),
-        ([tables("x", [], [])], "no contents to embed"),
+        ([tables("x", [("0", "")], [])], "x: there are no queries"),
     ],
 )
 def test_tables_that_cannot_be_evaluated(sets, message):

@@ -83,6 +83,50 @@ def test_caption_files_that_are_none(tmp_path: Path, images: Path) -> None:
         read_captions(file, tmp_path / "elsewhere")
 
 
+def image(number: int, captions: Any = ("a",), split: str = "test", folder: str | None = None) -> dict[str, Any]:
+    found = {"filename": f"{number}.jpg", "split": split, "sentences": [{"raw": text} for text in captions]}
+    return found | ({"filepath": folder} if folder else {})
+
+
+def test_python_lists_are_captions_too_and_the_first_are_kept(tmp_path: Path, images: Path) -> None:
+    texts = ['It\'s a "dog".', "b", "c"]
+    file = write(tmp_path, [row(0, repr(texts)), row(1, ["d"])])
+    assert read_captions(file, images).captions["text"].to_list() == [*texts, "d"]
+    assert read_captions(file, images, first=2).captions.rows() == [(0, 0, texts[0]), (1, 0, "b"), (2, 1, "d")]
+
+
+def test_karpathys_files(tmp_path: Path, images: Path) -> None:
+    file = tmp_path / "dataset_flickr30k.json"
+    content = [image(3, ["x"], "val"), image(2, LONG), image(0, ["a", "b"], folder="flickr30k-images")]
+    file.write_text(json.dumps({"images": content}))
+    (images / "flickr30k-images").mkdir()
+    (images / "0.jpg").rename(images / "flickr30k-images/0.jpg")
+    found = read_captions(file, images)
+    assert found.images.rows() == [(0, "2.jpg"), (1, "flickr30k-images/0.jpg")]
+    assert found.captions.rows() == [(0, 0, LONG[0]), (1, 0, LONG[1]), (2, 1, "a"), (3, 1, "b")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"k\.json is not a readable JSON file"),
+        ([], r"k\.json: expected Karpathy's format"),
+        ({"images": [image(1), 7]}, r"row 1 of images, key split: expected a text"),
+        ({"images": [{**image(1), "filename": None}]}, r"row 0 of images, key filename: expected a text"),
+        ({"images": [image(1, [])]}, r"row 0 of images, key sentences: expected at least one caption"),
+        ({"images": [image(1, ["a", " "])]}, r"row 0 of images, key sentences"),
+        ({"images": [image(1, split="val")]}, r"no row of split 'test'; its splits are: val"),
+        ({"images": [image(1), image(1)]}, r"row 0, column filename: '1\.jpg'; expected another picture"),
+        ({"images": [image(8)]}, r"row 0, column filename: the picture .*/8\.jpg cannot be used"),
+    ],
+)
+def test_karpathys_files_that_are_none(tmp_path: Path, images: Path, content: Any, message: str) -> None:
+    file = tmp_path / "k.json"
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(DataError, match=message):
+        read_captions(file, images)
+
+
 def entry(number: int, caption: str = "a dog ", negative: str = "a cat.") -> dict[str, Any]:
     return {"filename": f"{number}.jpg", "caption": caption, "negative_caption": negative}
 

@@ -49,7 +49,7 @@ ITEMS = pl.DataFrame(
 def identity(training=TRAINING, items=ITEMS, candidates=3, **changes) -> str:
     sets = held_out_sets(training, items, candidates=candidates, seed=0)
     train = parameters(**changes)
-    return jobs._identity(training, items, sets, train, fingerprint_of(train.model, train.revision))
+    return jobs.training_identity(training, items, sets, train, fingerprint_of(train.model, train.revision))
 
 
 def test_a_training_is_named_by_what_its_result_depends_on():

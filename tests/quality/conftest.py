@@ -10,6 +10,8 @@ import pytest
 from kedro.io import DataCatalog
 from quality_tables import FILES, REFERENCES, good_tables
 
+EVALUATED = ("evaluated_queries", "predictions")
+
 
 @pytest.fixture(scope="session")
 def tables() -> dict[str, pl.DataFrame]:
@@ -19,7 +21,7 @@ def tables() -> dict[str, pl.DataFrame]:
 @pytest.fixture
 def data_root(tmp_path: Path, tables: dict[str, pl.DataFrame]) -> Path:
     """A data root with the tables that others refer to."""
-    for name in ("items", "queries", "candidates", "pool", "judge_errors", "selection", "skipped"):
+    for name in ("items", "queries", "candidates", "pool", "judge_errors", "selection", "skipped", *EVALUATED):
         path = tmp_path / FILES[name]
         path.parent.mkdir(exist_ok=True)
         tables[name].write_parquet(path)

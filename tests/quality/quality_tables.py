@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 import polars as pl
+from evaluation_tables import evaluation_tables
 
 FILES = {
     "items": "02_intermediate/items.parquet",
@@ -20,6 +21,9 @@ FILES = {
     "skipped": "05_model_input/skipped.parquet",
     "negatives": "05_model_input/negatives.parquet",
     "training": "05_model_input/training.parquet",
+    "evaluated_queries": "07_model_output/queries.parquet",
+    "predictions": "07_model_output/predictions.parquet",
+    "reranking": "05_model_input/reranking.parquet",
 }
 REFERENCES = {
     "items": (),
@@ -29,6 +33,9 @@ REFERENCES = {
     "selection": ("queries", "skipped"),
     "negatives": ("items", "queries", "selection"),
     "training": ("items", "queries"),
+    "predictions": ("evaluated_queries",),
+    "rankings": ("predictions",),
+    "reranking": ("items", "queries"),
 }
 ERRORS_SCHEMA = {"query_id": pl.Int64, "item_id": pl.Int64, "is_positive": pl.Boolean, "error": pl.String}
 #: (yes_logit - no_logit) / temperature of a score: .9 = 9/(1+9), .75 = 3/(1+3)
@@ -36,7 +43,7 @@ LOGITS = {0.9: math.log(9), 0.75: math.log(3), 0.5: 0.0, 0.25: -math.log(3)}
 
 
 def good_tables() -> dict[str, pl.DataFrame]:
-    """Return the seven guarded tables, the candidates, judge's errors and skipped queries, of which there are none."""
+    """Return the eight guarded tables, the candidates, judge's errors and skipped queries, of which there are none."""
     items = pl.DataFrame(
         {
             "item_id": range(8),
@@ -116,6 +123,7 @@ def good_tables() -> dict[str, pl.DataFrame]:
         schema_overrides={"positive_score": pl.Float32, "negative_scores": pl.List(pl.Float32)},
     )
     return {
+        **evaluation_tables(),
         "items": items,
         "queries": queries,
         "candidates": pl.DataFrame({"item_id": [3, 4, 5, 6, 7]}),
@@ -126,6 +134,10 @@ def good_tables() -> dict[str, pl.DataFrame]:
         "skipped": pl.DataFrame(schema={"query_id": pl.Int64, "reason": pl.String}),
         "negatives": negatives,
         "training": training,
+        "reranking": training.with_columns(
+            pl.Series("negative_item_ids", [[6, 7], [3, 6], [7, 6]]),
+            pl.Series("negative_scores", [[0.5, 0.25], [0.75, 0.25], [1.0, 1.0]], dtype=pl.List(pl.Float32)),
+        ),
     }
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import polars as pl
 import pytest
+from evaluation_tables import evaluation_cases
 from kedro.io import DataCatalog
 from quality_tables import FILES, edit, good_tables
 
@@ -357,6 +358,32 @@ CASES = [
         "query_id=1 is_own_positive=True positive_item_id=4 negative_item_ids=[3, 4]",
     ),
 ]
+# the table reranking has these rules, too, but one; in its lists of any length scores must not rise
+CASES += [
+    case._replace(suite="reranking")
+    for case in CASES
+    if case.suite == "training" and "negatives_per_query" not in case.rules and "n_scores=3" not in case.sample
+]
+CASES += [
+    Case("reranking", "has_negatives", _at(1, negative_item_ids=[], negative_scores=[]), 1, "query_id=1 negatives=0"),
+    Case("reranking", "negatives_are_distinct", _at(0, negative_item_ids=[6, 6]), 1, "query_id=0 repeated_negatives=1"),
+    Case(
+        "reranking",
+        "hardest_negative_is_first",
+        _at(0, negative_scores=[0.25, 0.5]),
+        1,
+        "query_id=0 largest_rise=0.25",
+    ),
+    Case(
+        "reranking",
+        "hardest_negative_is_first",
+        _at(2, negative_item_ids=[7, 6, 4], negative_scores=[1.0, 0.5, 0.75]),
+        1,
+        "query_id=2 largest_rise=0.25",
+    ),
+]
+
+CASES += [Case(*row) for row in evaluation_cases(_at)]
 
 
 def _third_as(table: pl.DataFrame, query_id: int) -> pl.DataFrame:
@@ -366,7 +393,8 @@ def _third_as(table: pl.DataFrame, query_id: int) -> pl.DataFrame:
 
 def _null_cases() -> list[Case]:
     """One null in every column that may hold none: in a row whose absence opens no gap."""
-    rows = {"items": 7, "queries": 1, "pool": 8, "judge_scores": 2, "selection": 1, "negatives": 1, "training": 1}
+    rows = {"items": 7, "queries": 1, "pool": 8, "judge_scores": 2, "selection": 1, "negatives": 1}
+    rows |= {"training": 1, "reranking": 1, "predictions": 2, "rankings": 6}
     more = {("negatives", "query_id"): " slots_per_query"}
     return [
         Case(
@@ -385,7 +413,7 @@ def _null_cases() -> list[Case]:
 def _nan_cases() -> list[Case]:
     nan = float("nan")
     places = [("pool", "similarity", 8), ("selection", "positive_score", 1), ("negatives", "score", 1)]
-    places += [("training", "positive_score", 1)]
+    places += [("training", "positive_score", 1), ("reranking", "positive_score", 1)]
     places += [("judge_scores", column, 2) for column in ("yes_logit", "no_logit", "temperature", "score")]
     return [Case(suite, f"{column}_is_present", _at(row, **{column: nan}), 1, "null") for suite, column, row in places]
 
@@ -531,7 +559,7 @@ def test_half_of_the_queries_are_not_enough(suite: str, tables: Tables, catalog_
         catalog_of(suite).save("checked", tables[suite].filter(pl.col("query_id") < 2))
 
 
-@pytest.mark.parametrize("suite", [name for name in SUITES if name != "training"])
+@pytest.mark.parametrize("suite", [name for name in SUITES if name not in ("training", "reranking")])
 def test_row_order_does_not_matter(suite: str, tables: Tables, catalog_of: Callable[..., DataCatalog]) -> None:
     catalog_of(suite).save("checked", tables[suite].sample(fraction=1, shuffle=True, seed=3))
 

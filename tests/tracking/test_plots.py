@@ -150,12 +150,13 @@ def test_only_tables_that_are_known_are_drawn() -> None:
 
 @pytest.mark.parametrize("dataset", FIGURES)
 def test_every_panel_has_title_and_axis_labels_even_without_rows(dataset: str) -> None:
-    schema = {
+    schemas = {
         "judge_scores": scores().schema,
         "pool": {"query_id": pl.Int64, "rank": pl.Int32, "item_id": pl.Int64, "similarity": pl.Float32},
         "negatives": {"query_id": pl.Int64, "slot": pl.Int32, "score": pl.Float32, "origin": pl.String},
-    }[dataset]
-    figure = FIGURES[dataset](pl.DataFrame(schema=schema))
+    }
+    empty = {name: pl.DataFrame(schema=schema) for name, schema in schemas.items()} | {"judge_card_metrics": {}}
+    figure = FIGURES[dataset](empty[dataset])
     assert figure.get_suptitle()
     for axes in figure.axes:
         assert axes.get_title()

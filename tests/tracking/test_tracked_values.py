@@ -62,6 +62,19 @@ def test_metrics_get_their_stage_and_only_numbers_are_taken() -> None:
     assert text_values("truth_metrics", [1, 2]) == {}
 
 
+def test_a_figure_with_its_interval_is_three_metrics() -> None:
+    figure = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 100}
+    chance = {"value": 0.1, "low": None, "high": None, "n": 100}
+    data = {"start": {"MMEB": {"all": {"precision_at_1": figure, "chance": chance}}}, "low": 1}
+    assert metric_values("evaluate_metrics", data) == {
+        "evaluate/start/MMEB/all/precision_at_1": 0.5,
+        "evaluate/start/MMEB/all/precision_at_1_low": 0.25,
+        "evaluate/start/MMEB/all/precision_at_1_high": 0.75,
+        "evaluate/start/MMEB/all/chance": 0.1,
+        "evaluate/low": 1.0,
+    }
+
+
 def test_a_history_is_numbers_by_name_and_step_whatever_the_order() -> None:
     rows = [
         {"step": 20, "loss": 0.5, "by": {"vqa": 0.25}, "note": "text", "ok": True, "none": None},

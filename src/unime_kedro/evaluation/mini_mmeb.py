@@ -7,13 +7,11 @@ from pathlib import Path
 import polars as pl
 
 from unime_kedro.errors import DataError
-from unime_kedro.evaluation.captions import CAPTION, CaptionPrompts, evaluate_captions
-from unime_kedro.evaluation.compositional import evaluate_compositional
-from unime_kedro.evaluation.embedders import Embed, evaluate_embedder
+from unime_kedro.evaluation.captions import CAPTION, CaptionPrompts
+from unime_kedro.evaluation.embedders import PREDICTIONS_SCHEMA
+from unime_kedro.evaluation.encoding import Embed
+from unime_kedro.evaluation.scoring import score_tasks
 from unime_kedro.evaluation.summaries import summarise
-from unime_kedro.io.captions import read_captions
-from unime_kedro.io.mmeb_eval import read_eval_sets
-from unime_kedro.io.sugarcrepe import read_sugarcrepe
 from unime_kedro.minimmeb import texts
 from unime_kedro.minimmeb.tasks import META_TASKS, TASKS
 from unime_kedro.mining.images import ProgressFactory
@@ -67,22 +65,26 @@ def measure_mini_mmeb(
     root = Path(root)
     if not (root / "eval").is_dir():
         raise DataError(f"{root}: expected mini-MMEB with its folder eval; kedro run --pipeline=demo writes it.")
-    sets = read_eval_sets(root / "eval", root / "eval" / "images")
-    predictions = evaluate_embedder(sets, embed, root / "eval" / "images", progress=progress)
+    predictions = _score("mini-MMEB", root / "eval", embed, progress)
     metrics = _figures("precision_at_1", summarise(predictions, META_TASKS, seed=seed))
     seen = {name: "out_of_distribution" if task.unseen else "in_distribution" for name, task in TASKS.items()}
     by_side = summarise(predictions, seen, seed=seed).filter(pl.col("kind") == "group")
     metrics |= _figures("precision_at_1", by_side) | _captions(root, embed, seed) | _changed(root, embed, seed)
-    return predictions.select(pl.lit("mini-MMEB").alias("benchmark"), pl.all()), metrics
+    return predictions.select(pl.lit("mini-MMEB").alias("benchmark"), *PREDICTIONS_SCHEMA), metrics
+
+
+def _score(benchmark: str, folder: Path, embed: Embed, progress: ProgressFactory | None = None) -> pl.DataFrame:
+    from unime_kedro.evaluation.benchmarks import load_benchmark  # which takes the prompts from here
+
+    loaded = load_benchmark(benchmark, folder, folder / "images")
+    return score_tasks(loaded.tasks, embed, loaded.image_root, top=1, progress=progress).predictions
 
 
 def _captions(root: Path, embed: Embed, seed: int) -> dict[str, float]:
     folder = root / "captions" / "EmojiCaptions"
     if not folder.is_dir():  # demo.caption_images: 0
         return {}
-    found = read_captions(folder / "annotations.csv", folder / "images")
-    rows = evaluate_captions(*found, embed, folder / "images", PROMPTS, dataset="EmojiCaptions")
-    summary = summarise(rows, {}, unit="image_id", seed=seed)
+    summary = summarise(_score("EmojiCaptions", folder, embed), {}, unit="unit", seed=seed)
     return _figures("recall_at_1", summary.filter(pl.col("kind") == "dataset"))
 
 
@@ -90,10 +92,9 @@ def _changed(root: Path, embed: Embed, seed: int) -> dict[str, float]:
     folder = root / "compositional" / "EmojiCrepe"
     if not folder.is_dir():  # demo.compositional_entries: 0
         return {}
-    entries = read_sugarcrepe(folder, folder / "images")
-    rows = evaluate_compositional(entries, embed, folder / "images", PROMPTS)
-    groups = {name: name.partition("_")[0] for name in entries["dataset"].unique()}
-    return _figures("compositional", summarise(rows, groups, unit="image", seed=seed))
+    rows = _score("EmojiCrepe", folder, embed)
+    groups = {name: name.partition("_")[0] for name in rows["dataset"].unique()}
+    return _figures("compositional", summarise(rows, groups, unit="unit", seed=seed))
 
 
 def _figures(metric: str, summary: pl.DataFrame) -> dict[str, float]:

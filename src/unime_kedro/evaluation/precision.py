@@ -1,8 +1,9 @@
-"""Precision@1 and its relatives over each query's own candidates, the right one first. numpy only.
+"""Precision@1 and its relatives over the candidates of every query. numpy only.
 
 The layout is flat: ``similarity`` holds the candidates of all queries one after the other; those of query i stand at
-``similarity[offsets[i]:offsets[i + 1]]``, the target in front. Every measure is pessimistic: what ties with the target
-counts as better, so that no query is right by the luck of an order, and a query with a NaN anywhere is wrong.
+``similarity[offsets[i]:offsets[i + 1]]``. The first of them is the target; where a query has several right ones, or
+another than the first, the mask ``right`` says which. Every measure is pessimistic: what ties with the best right
+candidate counts as better, so that no query is right by the luck of an order, and a query with a NaN anywhere is wrong.
 """
 
 from __future__ import annotations
@@ -33,36 +34,56 @@ class BestWrong(NamedTuple):
     similarity: NDArray[np.float32]
 
 
-def rank_of_target(similarity: ArrayLike, offsets: ArrayLike) -> NDArray[np.int64]:
-    """Return the pessimistic rank of every query's target.
+class Spread(NamedTuple):
+    """How far the similarities of every query reach.
+
+    Attributes:
+        sizes: (n_queries,) int64, how many there are.
+        nan: (n_queries,) int64, how many of them are NaN.
+        width: (n_queries,) float32, the largest less the smallest; NaN where one is NaN.
+    """
+
+    sizes: NDArray[np.int64]
+    nan: NDArray[np.int64]
+    width: NDArray[np.float32]
+
+
+def rank_of_target(similarity: ArrayLike, offsets: ArrayLike, right: ArrayLike | None = None) -> NDArray[np.int64]:
+    """Return the pessimistic rank of every query's best right candidate.
 
     Args:
         similarity: (n_pairs,) float32, higher is nearer.
-        offsets: (n_queries + 1,) int64, from 0 to n_pairs; every query has at least one candidate, its target.
+        offsets: (n_queries + 1,) int64, from 0 to n_pairs.
+        right: (n_pairs,) bool, at least one of each query; None for its first.
 
     Returns:
-        (n_queries,) int64: 1 + how many others are at least as similar as the target. With a NaN among the query's
-        similarities the target is last: as many as there are candidates, and 2 where the target is the only one, so
-        that such a query never counts as right.
+        (n_queries,) int64: 1 + how many wrong ones are at least as similar as the best right one. With a NaN among the
+        query's similarities every wrong one counts as better, and the rank is 2 at least, so that such a query never
+        counts as right.
 
     Raises:
-        ValueError: If the offsets do not cut the similarities into pieces of at least one.
+        ValueError: If the offsets do not cut the similarities into pieces of at least one, or a query has no right
+            candidate.
     """
     values, starts, sizes = _flat(similarity, offsets)
     if not sizes.size:
         return np.empty(0, dtype=np.int64)
-    at_least = values >= np.repeat(values[starts], sizes)  # the target among them, hence no + 1
-    rank = np.add.reduceat(at_least, starts, dtype=np.int64)
+    mask = _right(right, starts, values.size)
+    best = np.maximum.reduceat(np.where(mask, values, np.float32(-np.inf)), starts)
+    at_least = (values >= np.repeat(best, sizes)) & ~mask
+    rank = 1 + np.add.reduceat(at_least, starts, dtype=np.int64)
+    n_wrong = np.add.reduceat(~mask, starts, dtype=np.int64)
     has_nan = np.logical_or.reduceat(np.isnan(values), starts)
-    return np.where(has_nan, np.maximum(sizes, 2), rank)
+    return np.where(has_nan, np.maximum(n_wrong + 1, 2), rank)
 
 
-def best_wrong(similarity: ArrayLike, offsets: ArrayLike) -> BestWrong:
+def best_wrong(similarity: ArrayLike, offsets: ArrayLike, right: ArrayLike | None = None) -> BestWrong:
     """Find the most similar wrong candidate of every query; NaN counts as the least similar.
 
     Args:
         similarity: (n_pairs,) float32.
         offsets: (n_queries + 1,) int64, as for :func:`rank_of_target`.
+        right: (n_pairs,) bool, likewise.
 
     Raises:
         ValueError: As for :func:`rank_of_target`.
@@ -70,13 +91,14 @@ def best_wrong(similarity: ArrayLike, offsets: ArrayLike) -> BestWrong:
     values, starts, sizes = _flat(similarity, offsets)
     if not sizes.size:
         return BestWrong(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+    mask = _right(right, starts, values.size)
     place = np.arange(values.size) - np.repeat(starts, sizes)
-    wrong = np.where(np.isnan(values) | (place == 0), np.float32(-np.inf), values)
+    wrong = np.where(np.isnan(values) | mask, np.float32(-np.inf), values)
     best = np.maximum.reduceat(wrong, starts)
-    is_best = (wrong == np.repeat(best, sizes)) & (place > 0)
+    is_best = (wrong == np.repeat(best, sizes)) & ~mask
     index = np.minimum.reduceat(np.where(is_best, place, values.size), starts)
-    alone = sizes == 1
-    return BestWrong(np.where(alone, -1, index), np.where(alone, np.float32(np.nan), best))
+    none = np.logical_and.reduceat(mask, starts)
+    return BestWrong(np.where(none, -1, index), np.where(none, np.float32(np.nan), best))
 
 
 def hit_at(ranks: ArrayLike, k: int) -> NDArray[np.bool_]:
@@ -133,25 +155,61 @@ def warn_of_useless_similarities(dataset: str, similarity: ArrayLike, offsets: A
     Raises:
         ValueError: As for :func:`rank_of_target`.
     """
+    warn_of_useless_spreads(dataset, spread_of(similarity, offsets))
+
+
+def spread_of(similarity: ArrayLike, offsets: ArrayLike) -> Spread:
+    """Return what :func:`warn_of_useless_spreads` needs to know of a block of queries.
+
+    Args:
+        similarity: (n_pairs,) float32.
+        offsets: (n_queries + 1,) int64, as for :func:`rank_of_target`.
+
+    Raises:
+        ValueError: As for :func:`rank_of_target`.
+    """
     values, starts, sizes = _flat(similarity, offsets)
     if not sizes.size:
-        return
-    nan = np.isnan(values)
-    if nan.any():
-        queries = int(np.logical_or.reduceat(nan, starts).sum())
+        return Spread(sizes, sizes, np.empty(0, dtype=np.float32))
+    nan = np.add.reduceat(np.isnan(values), starts, dtype=np.int64)
+    return Spread(sizes, nan, np.maximum.reduceat(values, starts) - np.minimum.reduceat(values, starts))
+
+
+def warn_of_useless_spreads(dataset: str, spread: Spread) -> None:
+    """Log what :func:`warn_of_useless_similarities` logs, for similarities that are not in memory together.
+
+    Args:
+        dataset: Named in the warning.
+        spread: Of all its queries, from :func:`spread_of`.
+    """
+    sizes = spread.sizes
+    if n_nan := int(spread.nan.sum()):
         log.warning(
             "%s: %d of %d similarities are NaN; the %d of %d queries that they belong to count as wrong. Look at the "
             "embedder, not at the score.",
-            *(dataset, int(nan.sum()), values.size, queries, sizes.size),
+            *(dataset, n_nan, int(sizes.sum()), int((spread.nan > 0).sum()), sizes.size),
         )
     several = sizes > 1
-    spread = np.maximum.reduceat(values, starts) - np.minimum.reduceat(values, starts)
-    if several.any() and bool((spread[several] <= ROUNDING).all()):  # a NaN spread is not below it
+    if several.any() and bool((spread.width[several] <= ROUNDING).all()):  # a NaN width is not below it
         log.warning(
             "%s: within every one of %d queries all candidates are equally similar (to %g): the embedder gives all of "
             "them the same vector. Ties count as wrong.",
             *(dataset, int(several.sum()), ROUNDING),
         )
+
+
+def _right(right: ArrayLike | None, starts: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
+    """Return the mask of right candidates; raise for one that does not fit."""
+    if right is None:
+        mask = np.zeros(size, dtype=bool)
+        mask[starts] = True
+        return mask
+    mask = np.asarray(right)
+    if mask.shape != (size,) or mask.dtype != bool:
+        raise ValueError(f"expected right as ({size},) bool, got {mask.shape} of {mask.dtype}")
+    if (bare := ~np.logical_or.reduceat(mask, starts)).any():
+        raise ValueError(f"query {int(np.argmax(bare))} has no right candidate")
+    return mask
 
 
 def _flat(

@@ -1,7 +1,12 @@
-"""How certain a number is: percentile bootstrap intervals, of rows or of whole groups of rows. numpy only.
+"""How certain a number is: bootstrap intervals, of rows or of whole groups of rows.
 
 Rows that share a query, a picture or a person are not independent. Given their ``groups``, whole groups are drawn with
-replacement instead of rows (the cluster bootstrap), and the interval is as wide as it ought to be.
+replacement instead of rows (the cluster bootstrap), and the interval is as wide as it ought to be. (scipy's
+``bootstrap`` draws single rows only; for those the two agree.)
+
+Shares of right answers, and other means of values between 0 and 1, have an interval of their own form
+(:func:`share_interval`): between percentiles of resamples, the true value lies too seldom where nearly all answers are
+right, and never where all are.
 """
 
 from __future__ import annotations
@@ -20,6 +25,10 @@ Statistic = Callable[..., float] | Literal["mean"]
 
 #: numbers drawn at a time for means; bounds the memory (8 bytes each, and as much for what they pick)
 _DRAWN = 1 << 21
+#: how far outside its bounds rounding may leave a mean
+_ROUNDING = 1e-9
+#: variance that rounding leaves of equal resamples
+_NO_VARIANCE = 1e-20
 #: a larger share of undefined resamples than this is worth a warning
 _UNDEFINED = 0.05
 
@@ -51,7 +60,8 @@ def bootstrap_interval(
     """Return a statistic with its percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13).
 
     The result depends on the seed and on which rows there are, not on their order. Where all rows are equal, as when
-    every query is right, the interval has no width: resampling cannot show what was never seen.
+    every query is right, the interval has no width: resampling cannot show what was never seen. For means of values
+    between 0 and 1 take :func:`share_interval`.
 
     Args:
         statistic: Function of the arrays, or ``"mean"`` (``np.mean`` is taken for it), much faster than any function.
@@ -110,6 +120,78 @@ def percentile_interval(value: float, draws: ArrayLike, level: float, n: int) ->
         )
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high), n)
+
+
+def share_interval(value: float, draws: ArrayLike, level: float, n: int) -> Interval:
+    """Return the interval of a mean of values between 0 and 1 by the score method, its spread from a bootstrap.
+
+    Wilson's interval (1927, Journal of the American Statistical Association 22, 209-212) of ``m`` independent answers,
+    where ``m`` is the number that would be as uncertain as the resamples: value (1 - value) / variance of the draws.
+    Dependent rows and values between 0 and 1 come in through that variance (Kott and Carr 1997, Journal of Official
+    Statistics 13, 337-348); Student's t takes the place of the normal distribution for few units. Where no resample
+    differs, as when every answer is right, it is Wilson's interval of ``n`` independent answers.
+
+    In simulations (``benchmarks/check_statistics.py``) an interval of 95 % held the true share in .94 to .97 of cases:
+    .5, .8, .95 and .98 of 100 and of 1,000 queries, and queries in 20 to 200 groups. That between the percentiles of
+    the resamples did so in .96 and .87 of cases for .95 and .98 of 100 queries.
+
+    Args:
+        value: The mean, between 0 and 1.
+        draws: (resamples,) the mean in every resample, from :func:`bootstrap_draws`.
+        level: Between 0 and 1.
+        n: How many units were resampled.
+
+    Raises:
+        ValueError: If the value is not between 0 and 1.
+    """
+    from scipy.stats import norm, t
+
+    if not -_ROUNDING <= value <= 1 + _ROUNDING:
+        raise ValueError(f"a mean of values between 0 and 1 was expected, got {value}")
+    mean, variance = float(np.clip(value, 0, 1)), float(np.var(np.asarray(draws, dtype=np.float64)))
+    size, z = float(n), float(norm.ppf((1 + level) / 2))
+    if variance > _NO_VARIANCE:
+        # a resample of n units varies by (n - 1) / n of what a new sample of n would
+        size = mean * (1 - mean) / variance * (1 - 1 / n)
+        z = float(t.ppf((1 + level) / 2, n - 1))
+    middle = (mean + z**2 / (2 * size)) / (1 + z**2 / size)
+    reach = z * np.sqrt(mean * (1 - mean) / size + z**2 / (4 * size**2)) / (1 + z**2 / size)
+    low, high = max(0.0, float(middle - reach)), min(1.0, float(middle + reach))
+    # rounding could leave the value just outside
+    return Interval(value, min(low, value), max(high, value), n)
+
+
+def mean_share_interval(
+    values: Sequence[float], draws: Sequence[ArrayLike], units: Sequence[int], level: float
+) -> Interval:
+    """Return the unweighted mean over data sets of :func:`share_interval`'s values, with its interval.
+
+    The same form, its spread from the resamples' means over data sets. What a data set whose resamples are all equal
+    could still hold is added (method of variance estimates recovery: Zou and Donner 2008, Statistics in Medicine 27,
+    1693-1702), which makes the interval cautious where data sets are small and nearly all right: 95 % were .93 to .97
+    in simulations of 2 to 36 data sets of 50 to 1,000 queries, .99 with one of ten queries. Of one data set it is that
+    one's own.
+
+    Args:
+        values: Value of each data set, at least one.
+        draws: (resamples,) of each, as many for all; each was resampled within itself.
+        units: How many units of each were resampled.
+        level: Between 0 and 1.
+    """
+    each = [share_interval(*one, level, n) for one, n in zip(zip(values, draws, strict=True), units, strict=True)]
+    if len(each) == 1:
+        return each[0]
+    value, n = float(np.mean(values)), sum(units)
+    drawn = [np.asarray(part, dtype=np.float64) for part in draws]
+    fixed = [one for one, part in zip(each, drawn, strict=True) if part.var() <= _NO_VARIANCE]
+    whole = Interval(value, value, value, n)
+    if len(fixed) < len(each):
+        whole = share_interval(value, np.mean(drawn, axis=0), level, n)
+    below = [(one.value - one.low) / len(each) for one in fixed]
+    above = [(one.high - one.value) / len(each) for one in fixed]
+    low = max(0.0, float(value - np.hypot.reduce([value - whole.low, *below])))
+    high = min(1.0, float(value + np.hypot.reduce([whole.high - value, *above])))
+    return Interval(value, min(low, value), max(high, value), n)
 
 
 class _Sample:

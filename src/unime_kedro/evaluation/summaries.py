@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from unime_kedro.errors import DataError
-from unime_kedro.evaluation.statistics import bootstrap_draws, percentile_interval
+from unime_kedro.evaluation.macro import Measured, macro_mean, measure
 
 SUMMARY_SCHEMA = {
     "kind": pl.String,
@@ -28,14 +26,11 @@ SUMMARY_SCHEMA = {
 
 
 class _Figures(NamedTuple):
-    """What is known of one data set; draws: (resamples,) float64."""
+    """What is known of one data set."""
 
     group: str
-    queries: int
-    units: int
-    value: float
+    share: Measured
     chance: float | None
-    draws: NDArray[np.float64]
 
 
 def summarise(
@@ -51,7 +46,8 @@ def summarise(
 
     Args:
         predictions: One row per query: dataset, correct (bool), the ``unit`` column, and for the chance level either
-            ``chance`` or ``n_candidates``. In any order; the result does not depend on it.
+            ``chance`` or ``n_candidates``, with ``n_right`` where a query may have several right ones. In any order;
+            the result does not depend on it.
         groups: Data set -> group, such as MMEB's meta-tasks; data sets that it lacks count as "unknown".
         unit: Column of what is resampled as a whole: queries themselves, or what several queries share, such as their
             picture.
@@ -62,9 +58,9 @@ def summarise(
     Returns:
         :data:`SUMMARY_SCHEMA`: rows of kind ``dataset`` by group and name, then ``group`` by name, then ``all``.
         ``value`` is the share of correct queries (Precision@1, Recall@1, accuracy) of a data set, and the unweighted
-        mean of the data sets' values (macro mean) elsewhere. ``low`` and ``high`` are its percentile bootstrap
-        interval; that of a macro mean resamples within each data set. ``chance`` is the mean of
-        ``1 / n_candidates``, null where the number of candidates is not given.
+        mean of the data sets' values (macro mean) elsewhere. ``low`` and ``high`` are its interval
+        (see :func:`.statistics.share_interval`); that of a macro mean resamples within each data set. ``chance`` is the
+        mean of ``n_right / n_candidates``, null where the number of candidates is not given.
 
     Raises:
         DataError: If a column is missing, or has nulls where none are allowed.
@@ -74,7 +70,7 @@ def summarise(
         raise ValueError("there are no predictions to summarise")
     rows = _rows(predictions, unit)
     figures = {
-        name: _figures(part, groups.get(name, "unknown"), resamples, [seed, zlib.crc32(name.encode())])
+        name: _figures(part, groups.get(name, "unknown"), name, resamples, seed)
         for (name,), part in sorted(rows.partition_by("dataset", as_dict=True).items())
     }
     by_group = {
@@ -98,7 +94,8 @@ def _rows(predictions: pl.DataFrame, unit: str) -> pl.DataFrame:
     if "chance" in predictions.columns:
         chance = pl.col("chance").cast(pl.Float64)
     elif "n_candidates" in predictions.columns:
-        chance = 1 / pl.col("n_candidates")
+        n_right = pl.col("n_right") if "n_right" in predictions.columns else 1
+        chance = n_right / pl.col("n_candidates")
     rows = predictions.select("dataset", "correct", unit=pl.col(unit), chance=chance)
     for name, label in (("dataset", "dataset"), ("correct", "correct"), ("unit", unit)):
         if nulls := rows[name].null_count():
@@ -106,22 +103,16 @@ def _rows(predictions: pl.DataFrame, unit: str) -> pl.DataFrame:
     return rows
 
 
-def _figures(part: pl.DataFrame, group: str, resamples: int, seed: Sequence[int]) -> _Figures:
-    correct, units = part["correct"].to_numpy(), part["unit"].to_numpy()
-    draws = bootstrap_draws("mean", correct, groups=units, resamples=resamples, seed=seed)
+def _figures(part: pl.DataFrame, group: str, name: str, resamples: int, seed: int) -> _Figures:
+    share = measure(part["correct"], part["unit"], name, resamples=resamples, seed=seed)
     # sorted, so that the floating-point sum does not depend on the order of the rows
-    chance = part["chance"].sort().mean()
-    n_units = part["unit"].n_unique()
-    return _Figures(group, len(part), n_units, float(correct.mean()), chance, draws)  # type: ignore[arg-type]
+    return _Figures(group, share, part["chance"].sort().mean())  # type: ignore[arg-type]
 
 
 def _row(kind: str, name: str, group: str | None, members: Sequence[_Figures], level: float) -> tuple[object, ...]:
     """Return a row of the summary: the macro mean of its members, which for a data set is itself."""
-    value = float(np.mean([member.value for member in members]))
-    draws = np.mean([member.draws for member in members], axis=0)
-    units = sum(member.units for member in members)
+    interval = macro_mean([member.share for member in members], level)
     chances = [member.chance for member in members if member.chance is not None]
     chance = float(np.mean(chances)) if len(chances) == len(members) else None
-    interval = percentile_interval(value, draws, level, units)
-    queries = sum(member.queries for member in members)
-    return (kind, name, group, len(members), queries, units, value, interval.low, interval.high, chance)
+    queries = sum(member.share.queries for member in members)
+    return (kind, name, group, len(members), queries, interval.n, interval.value, interval.low, interval.high, chance)

@@ -7,22 +7,16 @@ a picture that stands on many cards costs its bytes once, and shows without Java
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from unime_kedro.errors import DataError
+from unime_kedro.io.page_parts import environment, face
 from unime_kedro.io.pictures import Pictures
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
-#: MMEB's placeholder for the picture in a text
-IMAGE = "<|image_1|>"
-
-#: characters of a text, members of a pool's profile, and dropped members that a query shows at most
-_LONGEST_TEXT = 1_000
+#: members of a pool's profile, and dropped members that a query shows at most
 _LONGEST_PROFILE = 200
 _MOST_DROPPED = 20
 _BINS = 20
@@ -82,7 +76,7 @@ def render_gallery(
     )
     views = [_view(row, members, chosen, faces) for row in facing.to_dicts()]
     names = sorted({view["dataset"] for view in views})
-    return _environment().get_template("gallery.html.j2").render(
+    return environment().get_template("gallery.html.j2").render(
         title=title,
         facts=facts,
         note=note,
@@ -195,23 +189,7 @@ def _faces(item_ids: pl.Series, items: pl.DataFrame, pictures: Pictures) -> dict
     missing = rows.filter(pl.col("text").is_null() & pl.col("image").is_null())
     if missing.height:
         raise DataError(f"item_id {missing['item_id'][0]} is shown in the gallery but is not in table 'items'")
-    return {row["item_id"]: _face(row["text"] or "", row["image"] or "", pictures) for row in rows.to_dicts()}
-
-
-def _face(text: str, image: str, pictures: Pictures) -> dict[str, Any]:
-    parts = [part.strip() for part in text.split(IMAGE)]
-    if image:  # at either end of the text the placeholder says no more than the picture that stands there already
-        parts = parts[not parts[0] and len(parts) > 1 :]
-        parts = parts[: -1 if len(parts) > 1 and not parts[-1] else None]
-    length = sum(map(len, parts))
-    if length > _LONGEST_TEXT:
-        parts = [" … ".join(parts)[:_LONGEST_TEXT].rstrip() + " …"]
-    words = " ".join(parts).strip()
-    return {
-        "parts": parts if words or len(parts) > 1 else [],
-        "image": image,
-        "picture": pictures.name(image) if image else None,
-    }
+    return {row["item_id"]: face(row["text"] or "", row["image"] or "", pictures) for row in rows.to_dicts()}
 
 
 def _view(row: dict[str, Any], members: pl.DataFrame, chosen: pl.DataFrame, faces: dict[int, Any]) -> dict[str, Any]:
@@ -276,19 +254,3 @@ def _histogram(judge_scores: pl.DataFrame, selection: pl.DataFrame) -> list[dict
         {"name": name, "n": int(row.sum()), "shares": (row / max(1, row.sum())).tolist()}
         for name, row in zip(("positives", "kept", "dropped"), counts.reshape(4, _BINS)[:3], strict=True)
     ]
-
-
-def _environment() -> Environment:
-    """Return Jinja with escaping on, and undefined names as errors."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["counted"] = lambda n, one, many: f"{n:,} {one if n == 1 else many}"
-    environment.filters["number"] = lambda value, digits=3: "n/a" if value is None else f"{value:.{digits}f}"
-    return environment

@@ -159,21 +159,40 @@ def _sides(rows: pl.DataFrame) -> pl.DataFrame:
     return long.with_columns(column=column.otherwise(pl.format("tgt_img_path[{}]", pl.col("position") - 1)))
 
 
+class CertainQueries(NamedTuple):
+    """How many queries of a data set say nothing about an embedder.
+
+    Attributes:
+        never_right: The target's content stands among the wrong candidates too; a tie counts as wrong.
+        never_wrong: The target is the only candidate.
+    """
+
+    never_right: int
+    never_wrong: int
+
+
+def certain_queries(queries: pl.DataFrame) -> CertainQueries:
+    """Count queries whose answer does not depend on the embedder.
+
+    Args:
+        queries: candidates (list of content ids, the target first).
+    """
+    candidates = pl.col("candidates")
+    twice = candidates.list.slice(1).list.contains(candidates.list.first()).sum()
+    return CertainQueries(*queries.select(twice.alias("twice"), alone=(candidates.list.len() == 1).sum()).row(0))
+
+
 def _warn(name: str, queries: pl.DataFrame) -> None:
     """Warn of queries whose answer does not depend on the embedder."""
-    candidates = pl.col("candidates")
-    counts = queries.select(
-        twice=candidates.list.slice(1).list.contains(candidates.list.first()).sum(),
-        alone=(candidates.list.len() == 1).sum(),
-    ).row(0, named=True)
-    if counts["twice"]:
+    counts = certain_queries(queries)
+    if counts.never_right:
         log.warning(
             "%s: in %d of %d queries the right target's content stands among the wrong ones too; a tie counts as "
             "wrong, so that no embedder can be right there.",
-            *(name, counts["twice"], len(queries)),
+            *(name, counts.never_right, len(queries)),
         )
-    if counts["alone"]:
+    if counts.never_wrong:
         log.warning(
             "%s: %d of %d queries have the right target alone; every embedder is right there.",
-            *(name, counts["alone"], len(queries)),
+            *(name, counts.never_wrong, len(queries)),
         )

@@ -15,7 +15,8 @@ import polars as pl
 
 from unime_kedro.errors import DataError
 from unime_kedro.io.picture_files import require_pictures
-from unime_kedro.mining.images import CheckImages
+from unime_kedro.mining.images import CheckImages, ProgressFactory
+from unime_kedro.progress import progress as show_progress
 
 #: file (without .json) -> group whose files are averaged
 SUGARCREPE_GROUPS: dict[str, str] = {
@@ -43,6 +44,9 @@ def read_sugarcrepe(
     image_root: str | Path,
     names: Sequence[str] = tuple(SUGARCREPE_GROUPS),
     check_images: CheckImages = "header",
+    *,
+    workers: int = 1,
+    progress: ProgressFactory = show_progress,
 ) -> pl.DataFrame:
     """Read the entries of SugarCrepe.
 
@@ -51,6 +55,8 @@ def read_sugarcrepe(
         image_root: Folder with the pictures.
         names: Files to read, without ``.json``; all seven by default.
         check_images: ``full`` decodes every picture, ``header`` its header only.
+        workers: Processes that read pictures (see :func:`.picture_files.require_pictures`).
+        progress: How progress is shown.
 
     Returns:
         dataset (the file's name), query_id (dense from 0 in each file, in its order), key (the entry's, in the file),
@@ -65,7 +71,8 @@ def read_sugarcrepe(
     rows = [row for name in sorted(set(names)) for row in _read(folder / f"{name}.json")]
     table = pl.DataFrame(rows, schema=_SCHEMA, orient="row")
     where = pl.format('{}/{}.json, entry "{}", key filename', pl.lit(str(folder)), "dataset", "key")
-    require_pictures(table.select("image", place=where), image_root, check=check_images)
+    mentions = table.select("image", place=where)
+    require_pictures(mentions, image_root, check=check_images, workers=workers, progress=progress)
     return table
 
 

@@ -56,7 +56,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     return max(found)[1] if found else None
 
 
-def facts_of(checkpoint: Path) -> dict[str, Any]:
+def facts_of(checkpoint: Path, section: str = "train") -> dict[str, Any]:
     """Return what :func:`mark_complete` wrote of a checkpoint: ``step``, ``files``, and further facts.
 
     Raises:
@@ -68,7 +68,7 @@ def facts_of(checkpoint: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{checkpoint} is no complete checkpoint ({COMPLETE} is missing or not readable); expected a folder "
-            "checkpoint-<steps> of a training. Set train.resume_from to one, or to null."
+            f"checkpoint-<steps> of a training. Set {section}.resume_from to one, or to null."
         ) from error
 
 
@@ -81,7 +81,7 @@ def save_weights(model: torch.nn.Module, file: Path, state: dict[str, torch.Tens
     safetensors.torch.save_file({k: v.detach().contiguous() for k, v in values.items() if k in names}, file)
 
 
-def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
+def load_weights(model: torch.nn.Module, checkpoint: Path, section: str = "train") -> None:
     """Put the weights of a checkpoint into a model in place.
 
     Raises:
@@ -90,7 +90,7 @@ def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
     import safetensors.torch
     import torch
 
-    check_fits(model, checkpoint)
+    check_fits(model, checkpoint, section)
     found = safetensors.torch.load_file(checkpoint / WEIGHTS)
     parameters = dict(model.named_parameters())
     with torch.no_grad():
@@ -98,7 +98,7 @@ def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
             parameters[name].copy_(value)
 
 
-def check_fits(model: torch.nn.Module, checkpoint: Path) -> None:
+def check_fits(model: torch.nn.Module, checkpoint: Path, section: str = "train") -> None:
     """Compare names and shapes of a checkpoint's weights with those that a model trains.
 
     Raises:
@@ -115,8 +115,8 @@ def check_fits(model: torch.nn.Module, checkpoint: Path) -> None:
         raise ModelError(f"{checkpoint / WEIGHTS} cannot be read: {error}") from error
     if problem := _difference(wanted, found):
         raise ModelError(
-            f"the checkpoint {checkpoint} is of another model: {problem}. Set train.model, train.tuning, train.lora "
-            "and train.freeze_vision as they were when it was written, or train.resume_from to null."
+            f"the checkpoint {checkpoint} is of another model: {problem}. Set model, tuning, lora and "
+            f"freeze_vision of {section} as they were when it was written, or {section}.resume_from to null."
         )
 
 

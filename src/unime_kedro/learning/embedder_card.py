@@ -10,7 +10,7 @@ knows is left out. Keys that are not listed here are left out, too, except in th
 | ``data`` | ``corpus``, ``digest``, ``queries``, ``negatives`` (per query), ``datasets`` (names, or name -> queries) |
 | ``judge`` | ``model``, ``fingerprint``, ``temperature`` |
 | ``loss`` | ``kind``, ``student_temperature``, ``judge_temperature``, ``probability_floor``, ``divergence``, \
-``in_batch_weight`` |
+``in_batch_weight``, ``listwise_weight`` |
 | ``training`` | ``steps``, ``batch``, ``chunk``, ``learning_rate``, ``schedule``, ``warmup_steps``, ``weight_decay``, \
 ``max_gradient_norm``, ``seed``, ``dtype``, ``processes``, ``machine``, ``seconds`` |
 | ``tuning`` | ``kind`` (full, lora), ``rank``, ``alpha``, ``dropout``, ``targets``, ``freeze_vision``, ``trainable``, \
@@ -31,7 +31,8 @@ Record = Mapping[str, Any]
 
 _TITLE = "unime-kedro embedder"
 
-_TINY = """> [!WARNING]
+#: warning at the head of a card
+TINY = """> [!WARNING]
 > **A toy.** The model it started from is tiny and was trained on synthetic drawings, so that pipelines can be tried
 > anywhere. This model knows those drawings and nothing else; its figures say nothing about the method on real models
 > and photographs. Do not use it for anything but trying out.
@@ -54,6 +55,7 @@ _LABELS: dict[str, dict[str, str]] = {
         "probability_floor": "Floor of probabilities",
         "divergence": "Divergence",
         "in_batch_weight": "Weight of the in-batch term",
+        "listwise_weight": "Weight of the listwise messages",
     },
     "training": {
         "steps": "Steps",
@@ -136,45 +138,50 @@ def trained_card(record: Record) -> str:
     Args:
         record: Sections as listed at the head of this module.
     """
-    base = _section(record, "base")
-    parts = [_front_matter(record), f"# {_line(record.get('title') or _TITLE)}\n"]
+    base = section_of(record, "base")
+    tags = ["sentence-transformers", "feature-extraction", "multimodal", "unime-kedro"]
+    head = front_matter(record, library="sentence-transformers", task="feature-extraction", tags=tags)
+    parts = [head, f"# {one_line(record.get('title') or _TITLE)}\n"]
     if base.get("embedded"):
-        parts.append(_TINY)
-    parts += [_WHAT, _usage(record), _facts(record), _free(record)]
+        parts.append(TINY)
+    parts += [_WHAT, _usage(record), facts_tables(record), free_tables(record)]
     return "\n".join(part for part in parts if part)
 
 
-def _section(record: Record, name: str) -> Record:
+def section_of(record: Record, name: str) -> Record:
+    """Return a section of a record, empty if it is missing."""
     found = record.get(name)
     return found if isinstance(found, Mapping) else {}
 
 
-def _is_lora(record: Record) -> bool:
+def is_adapter(record: Record) -> bool:
     """Whether the folder holds an adapter, not a model."""
-    tuning = _section(record, "tuning")
+    tuning = section_of(record, "tuning")
     return tuning.get("kind") == "lora" and not tuning.get("merged")
 
 
-def _front_matter(record: Record) -> str:
-    """YAML for the hub. A base model that is a folder of this machine is left out: the hub knows only its own names."""
-    base = _section(record, "base")
-    lora = _is_lora(record)
-    tags = [
-        "sentence-transformers",
-        "feature-extraction",
-        "multimodal",
-        "unime-kedro",
-        *(["lora", "peft"] if lora else []),
-    ]
+def front_matter(record: Record, *, library: str, task: str, tags: Sequence[str]) -> str:
+    """Return the YAML for the hub.
+
+    A base model that is a folder of this machine is left out: the hub knows only its own names.
+
+    Args:
+        record: The record.
+        library: ``library_name``.
+        task: ``pipeline_tag``.
+        tags: ``tags``; those of an adapter are added.
+    """
+    base = section_of(record, "base")
+    lora = is_adapter(record)
     model = str(base.get("model") or "")
     on_the_hub = model.count("/") == 1 and not model.startswith((".", "/", "~")) and not base.get("embedded")
     values = {
         "license": record.get("license"),
-        "library_name": "sentence-transformers",
-        "pipeline_tag": "feature-extraction",
+        "library_name": library,
+        "pipeline_tag": task,
         "base_model": model if on_the_hub else None,
         "base_model_relation": ("adapter" if lora else "finetune") if on_the_hub else None,
-        "tags": tags,
+        "tags": [*tags, *(["lora", "peft"] if lora else [])],
     }
     # a JSON value is a YAML value
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value]
@@ -183,11 +190,11 @@ def _front_matter(record: Record) -> str:
 
 def _usage(record: Record) -> str:
     """Three ways to load the model."""
-    given = _section(record, "input")
+    given = section_of(record, "input")
     folder = repr(str(record.get("folder") or "path/to/this/folder"))
     prompt, max_tokens = given.get("prompt") or "plain", given.get("max_tokens") or 4096
-    lora = _is_lora(record)
-    base = repr(str(_section(record, "base").get("model") or "path/to/the/base/model"))
+    lora = is_adapter(record)
+    base = repr(str(section_of(record, "base").get("model") or "path/to/the/base/model"))
     turn = '[{"role": "user", "content": "a dog"}]'
     chat = f"tokenizer.apply_chat_template({turn}, tokenize=False, add_generation_prompt=True)"
     here = _HERE.format(folder=folder, prompt=repr(str(prompt)), max_tokens=max_tokens)
@@ -202,7 +209,7 @@ def _usage(record: Record) -> str:
     return "\n".join(["## How to load it\n", here, there, _SENTENCE_TRANSFORMERS.format(folder=folder)])
 
 
-def _facts(record: Record) -> str:
+def facts_tables(record: Record) -> str:
     """Tables of the fixed sections."""
     blocks = []
     for title, names in (
@@ -211,13 +218,13 @@ def _facts(record: Record) -> str:
         ("Training", ("loss", "training")),
     ):
         rows = [
-            (label, _section(record, name)[key])
+            (label, section_of(record, name)[key])
             for name in names
             for key, label in _LABELS[name].items()
-            if _section(record, name).get(key) is not None
+            if section_of(record, name).get(key) is not None
         ]
         if title == "Data":
-            rows += _datasets(_section(record, "data").get("datasets"))
+            rows += _datasets(section_of(record, "data").get("datasets"))
         blocks.append(_table(title, rows))
     return "\n".join(block for block in blocks if block)
 
@@ -228,15 +235,15 @@ def _datasets(found: Any) -> list[tuple[str, Any]]:
     return [("Data sets", list(found))] if found else []
 
 
-def _free(record: Record) -> str:
+def free_tables(record: Record) -> str:
     """Tables of the free sections."""
     titles = {"validation": "Validation", "versions": "Versions", "provenance": "Provenance"}
-    blocks = [_table(title, list(_section(record, name).items())) for name, title in titles.items()]
+    blocks = [_table(title, list(section_of(record, name).items())) for name, title in titles.items()]
     return "\n".join(block for block in blocks if block)
 
 
 def _table(title: str, rows: Sequence[tuple[str, Any]]) -> str:
-    lines = [f"| {_line(label)} | {_line(_value(value))} |" for label, value in rows if value is not None]
+    lines = [f"| {one_line(label)} | {one_line(_value(value))} |" for label, value in rows if value is not None]
     return "\n".join([f"## {title}\n", "| | |", "|---|---|", *lines, ""]) if lines else ""
 
 
@@ -255,6 +262,6 @@ def _value(value: Any) -> str:
     return str(value)
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
     """Keep a value inside its table cell."""
     return " ".join(str(text).split()).replace("|", "\\|")

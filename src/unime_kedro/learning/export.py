@@ -1,10 +1,10 @@
-"""Save a trained embedder so that it loads everywhere.
+"""Save a trained model so that it loads everywhere.
 
 | with | how |
 |---|---|
 | this project | the folder as ``model`` in any parameter file, or ``unime_kedro.mllm.adapters.load_adapter`` |
 | transformers, peft | ``from_pretrained``; a LoRA adapter by ``PeftModel.from_pretrained(base, folder)`` |
-| sentence-transformers >= 6 | ``SentenceTransformer(folder, trust_remote_code=True).encode(...)`` |
+| sentence-transformers >= 6 | embedders: ``SentenceTransformer(folder, trust_remote_code=True).encode(...)`` |
 
 sentence-transformers needs ``trust_remote_code=True`` because the folder brings a module file along (also for local
 folders, since its version 6); its own module would need torchvision and knows only chat prompts.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,47 @@ def save_embedder(
     card: str,
     record: Mapping[str, Any],
 ) -> None:
+    """Save a trained embedder, with what sentence-transformers needs; see :func:`save_model`.
+
+    Args:
+        folder: As of :func:`save_model`, like ``adapter``, ``base``, ``revision``, ``peft``, ``merge``, ``card`` and
+            ``record``.
+        adapter: The trained model.
+        base: The model that training started from.
+        revision: Hub revision of ``base``.
+        peft: The ``PeftModel``; None after full tuning.
+        merge: Save a full model with the LoRA adapter added to its weights.
+        prompt: ``plain`` or ``chat``, as in training.
+        max_tokens: Longest input, as in training.
+        card: ``README.md``.
+        record: ``training.json``.
+
+    Raises:
+        ConfigurationError: If a LoRA adapter would take the place of its own base model.
+    """
+
+    def add(unfinished: Path) -> None:
+        _save_sentence_transformers(unfinished, adapter, prompt, max_tokens, needs_peft=peft is not None and not merge)
+
+    save_model(folder, adapter, base=base, revision=revision, peft=peft, merge=merge, card=card, record=record, add=add)
+
+
+def save_model(
+    folder: Path,
+    adapter: BackboneAdapter,
+    *,
+    base: str,
+    revision: str | None = None,
+    peft: Any = None,
+    merge: bool = False,
+    card: str,
+    record: Mapping[str, Any],
+    add: Callable[[Path], None] | None = None,
+    section: str = "train",
+) -> None:
     """Save a trained model, whole or not at all: an older one stays until the new one is complete.
+
+    Nothing is taken over from the base model's folder; a judge's calibration belongs to the base's weights.
 
     Args:
         folder: Receives the model; everything that was in it goes.
@@ -57,18 +97,18 @@ def save_embedder(
         peft: The ``PeftModel`` of :class:`.trainable.TrainableReport`; None after full tuning.
         merge: Save a full model with the LoRA adapter added to its weights, and the adapter in the subfolder
             ``adapter``. ``adapter.model`` is merged by this, too: it embeds as before, but cannot train on.
-        prompt: ``plain`` or ``chat``, as in training.
-        max_tokens: Longest input, as in training.
         card: ``README.md``.
         record: ``training.json``.
+        add: Adds further files to the folder that is given to it, before the model takes its place.
+        section: Top-level key of the parameters, for messages.
 
     Raises:
         ConfigurationError: If a LoRA adapter would take the place of its own base model.
     """
     if peft is not None and not merge and resolve(base).resolve() == folder.resolve():
         raise ConfigurationError(
-            f"the LoRA adapter would be saved in {folder}, in place of its base model. Set train.merge: true, or start "
-            "from a copy of that model."
+            f"the LoRA adapter would be saved in {folder}, in place of its base model. Set {section}.merge: true, or "
+            "start from a copy of that model."
         )
     finish_swap(folder)
     unfinished = _partial(folder)
@@ -77,7 +117,8 @@ def save_embedder(
     _save_weights(unfinished, adapter, base, revision, peft, merge)
     adapter.tokenizer.save_pretrained(unfinished)
     adapter.image_processor.save_pretrained(unfinished)
-    _save_sentence_transformers(unfinished, adapter, prompt, max_tokens, needs_peft=peft is not None and not merge)
+    if add is not None:
+        add(unfinished)
     _write_json(unfinished / RECORD, record)
     (unfinished / "README.md").write_text(card, encoding="utf-8")
     for file in unfinished.rglob("*"):

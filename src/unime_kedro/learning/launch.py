@@ -43,6 +43,7 @@ class Placement:
         machines: Number of machines. The same run is started on each of them.
         machine_rank: Which of them this is, from 0; machine 0 has rank 0, which writes the model.
         address: ``host:port`` of machine 0 with a free port, the same on every machine; None for one machine.
+        section: Top-level key of the parameters, for messages.
 
     Raises:
         ConfigurationError: If these do not go together.
@@ -52,9 +53,10 @@ class Placement:
     machines: int = 1
     machine_rank: int = 0
     address: str | None = None
+    section: str = "train"
 
     def __post_init__(self) -> None:
-        key = "train.distributed"
+        key = f"{self.section}.distributed"
         if self.processes < 1 or self.machines < 1:
             raise ConfigurationError(
                 f"{key}: processes ({self.processes}) and machines ({self.machines}) must be at least 1."
@@ -124,6 +126,7 @@ def run_training(
     machines: int = 1,
     machine_rank: int = 0,
     address: str | None = None,
+    section: str = "train",
     on_event: Callable[[dict[str, Any]], None],
     module: str = "unime_kedro.learning.worker",
     poll_seconds: float = 0.2,
@@ -140,6 +143,7 @@ def run_training(
         machines: See :class:`Placement`, as for ``machine_rank`` and ``address``.
         machine_rank: Which of the machines this is.
         address: Where the machines meet.
+        section: Top-level key of the parameters, for messages.
         on_event: Called with each event that rank 0 adds to ``<folder>/events.jsonl``, in this thread. What one says
             of a ``step`` replaces what earlier ones said (:class:`~unime_kedro.learning.event_tail.EventTail`).
         module: What each process runs, as ``python -m <module> <folder>``.
@@ -150,7 +154,7 @@ def run_training(
         ModelError: A process failed in any other way: another exception, or a signal.
         ConfigurationError: If processes, machines, rank and address do not go together.
     """
-    place = Placement(processes, machines, machine_rank, address)
+    place = Placement(processes, machines, machine_rank, address, section)
     folder = Path(folder).resolve()
     # two launchers of one run would clear and read each other's files; workers have a lock of their own
     with only_writer(folder, name=place.file(folder, ".launch").name, wait_seconds=2.0):
@@ -176,7 +180,7 @@ def _run(
         return
     found = read_errors(folder, place.world)
     deaths = read_ends(ends) or [End(0 if place.world == 1 else None, status, child.pid)]
-    raise failure_of(found, deaths, processes=place.world, log=written, begin=begin)
+    raise failure_of(found, deaths, processes=place.world, log=written, begin=begin, section=place.section)
 
 
 def _clear(folder: Path, place: Placement, ends: Path) -> None:

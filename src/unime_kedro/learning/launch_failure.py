@@ -20,12 +20,12 @@ _AGAIN = "Give the same command again: it goes on from the last checkpoint."
 _THEN_AGAIN = "Then give the same command again: it goes on from the last checkpoint."
 _REMEDIES = {
     signal.SIGKILL: "Most often the machine had no memory left (dmesg tells), or a batch system's limit was reached: "
-    "make train.chunk smaller, or ask for more memory. " + _THEN_AGAIN,
-    signal.SIGBUS: "Most often the shared memory is full (df /dev/shm): make train.image_workers smaller. "
+    "make {section}.chunk smaller, or ask for more memory. " + _THEN_AGAIN,
+    signal.SIGBUS: "Most often the shared memory is full (df /dev/shm): make {section}.image_workers smaller. "
     + _THEN_AGAIN,
     signal.SIGTERM: "Something outside stopped it. " + _AGAIN,
 }
-_OUT_OF_MEMORY = f" Make train.chunk smaller. {_THEN_AGAIN}"
+_OUT_OF_MEMORY = " Make {section}.chunk smaller. " + _THEN_AGAIN
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ def read_ends(file: Path) -> list[End]:
         return []
 
 
-def failure_of(found: list[WorkerError], ends: list[End], *, processes: int, log: Path, begin: int) -> UnimeError:
+def failure_of(
+    found: list[WorkerError], ends: list[End], *, processes: int, log: Path, begin: int, section: str = "train"
+) -> UnimeError:
     """Choose and word the reason of a failed training.
 
     First the earliest error that was written and is no mere consequence of a lost connection; then a process that ended
@@ -65,14 +67,15 @@ def failure_of(found: list[WorkerError], ends: list[End], *, processes: int, log
         processes: Number of processes over all machines.
         log: Everything they printed.
         begin: Where in it, in bytes, this start begins.
+        section: Top-level key of the parameters that a remedy names.
     """
     if found and not found[0].secondary:
-        return _told(found[0], processes, log)
+        return _told(found[0], processes, log, section)
     silent = _silent(ends, {error.rank for error in found})
     if silent is not None:
-        return ModelError(_death(silent, processes) + _last_lines(log, begin))
+        return ModelError(_death(silent, processes, section) + _last_lines(log, begin))
     if found:
-        return _told(found[0], processes, log)
+        return _told(found[0], processes, log, section)
     return ModelError("training ended without saying why." + _last_lines(log, begin))
 
 
@@ -85,21 +88,21 @@ def _silent(ends: list[End], told: set[int]) -> End | None:
     return min(quiet, key=lambda end: -end.exitcode in _CONSEQUENCES, default=None)
 
 
-def _told(error: WorkerError, processes: int, log: Path) -> UnimeError:
+def _told(error: WorkerError, processes: int, log: Path, section: str) -> UnimeError:
     where = f" (rank {error.rank})" if processes > 1 else ""
     if error.own is not None:
         return error.own(f"{error.message}{where}")
     if error.secondary:
         hint = " Another process ended first; on several machines the log of that one's machine tells why."
     elif "OutOfMemory" in error.type or error.type == "MemoryError":
-        hint = _OUT_OF_MEMORY
+        hint = _OUT_OF_MEMORY.format(section=section)
     else:
         hint = ""
     message = error.message.strip() or "(no message)"
     return ModelError(f"training failed: {error.type}: {message}{where}. The traceback is in {log}.{hint}")
 
 
-def _death(end: End, processes: int) -> str:
+def _death(end: End, processes: int, section: str) -> str:
     who = f"rank {end.rank} (process {end.pid})" if processes > 1 and end.rank is not None else f"process {end.pid}"
     if end.exitcode >= 0:
         return f"training failed: {who} ended with status {end.exitcode} without saying why."
@@ -107,7 +110,8 @@ def _death(end: End, processes: int) -> str:
         number = signal.Signals(-end.exitcode)
     except ValueError:  # a real-time signal
         return f"training failed: {who} was killed by signal {-end.exitcode}. {_AGAIN}"
-    return f"training failed: {who} was killed by {number.name}. {_REMEDIES.get(number, _AGAIN)}"
+    remedy = _REMEDIES.get(number, _AGAIN).format(section=section)
+    return f"training failed: {who} was killed by {number.name}. {remedy}"
 
 
 def _last_lines(log: Path, begin: int) -> str:

@@ -25,8 +25,16 @@ _READ_BY = {
     "in_batch_weight": ("hard", "soft"),
 }
 _INPUT = ["prompt", "max_tokens", "min_pixels", "max_pixels"]
-#: how metrics of a validation begin
-_VALIDATION = "validation_precision_at_1"
+#: shares that a validation may measure, in the order in which they are told
+MAIN = (
+    "validation_precision_at_1",
+    "validation_listwise_accuracy",
+    "validation_listwise_chance",
+    "validation_pairwise_accuracy",
+    "validation_pairwise_choice_accuracy",
+)
+#: how they begin
+_VALIDATION = "validation_"
 
 
 def run_record(job: Job, folder: Path, trainable: TrainableReport) -> dict[str, Any]:
@@ -43,7 +51,7 @@ def run_record(job: Job, folder: Path, trainable: TrainableReport) -> dict[str, 
     return {
         "identity": job.identity,
         **job.record,
-        "loss": {key: value for key, value in p["loss"].items() if p["loss"]["kind"] in _READ_BY.get(key, _ALL)},
+        "loss": _loss(p),
         "training": {key: p[key] for key in _TRAINING}
         | {"processes": int(os.environ.get("WORLD_SIZE", "1")), "machine": platform.machine()},
         "tuning": {
@@ -54,23 +62,37 @@ def run_record(job: Job, folder: Path, trainable: TrainableReport) -> dict[str, 
             "total": trainable.total,
             **({"merged": p["merge"]} if p["tuning"] == "lora" else {}),
         },
-        "input": {key: p[key] for key in _INPUT},
+        "input": {key: p[key] for key in _INPUT if key in p},
         "validation": _validation(history),
         "versions": _versions(),
     }
 
 
+def _loss(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return what the loss was made of."""
+    if "loss" not in parameters:  # a reranker's
+        return {"kind": "cross entropy of the answers", "listwise_weight": parameters["listwise_weight"]}
+    loss = parameters["loss"]
+    return {key: value for key, value in loss.items() if loss["kind"] in _READ_BY.get(key, _ALL)}
+
+
 def _validation(history: list[dict[str, Any]]) -> dict[str, float]:
-    """Return Precision@1 before the first and after the last step, and of each data set after the last."""
-    measured = [row for row in history if _VALIDATION in row]
+    """Return every share before the first and after the last step, and of each data set after the last.
+
+    Counts and times that stand beside them are left out.
+    """
+    measured = [row for row in history if any(key in row for key in MAIN)]
     if not measured:
         return {}
-    found = {"precision_at_1": measured[-1][_VALIDATION]}
-    if measured[0]["step"] == 0:
-        found["precision_at_1_before_training"] = measured[0][_VALIDATION]
-    prefix = f"{_VALIDATION}/"
-    sets = {key.removeprefix(prefix): value for key, value in measured[-1].items() if key.startswith(prefix)}
-    return found | {f"precision_at_1/{name}": sets[name] for name in sorted(sets)}
+    first, last = measured[0], measured[-1]
+    found: dict[str, float] = {}
+    for key in [key for key in MAIN if key in last]:
+        name = key.removeprefix(_VALIDATION)
+        found[name] = last[key]
+        if first["step"] == 0:
+            found[f"{name}_before_training"] = first[key]
+        found |= {f"{name}/{k.removeprefix(f'{key}/')}": last[k] for k in sorted(last) if k.startswith(f"{key}/")}
+    return found
 
 
 def _versions() -> dict[str, str]:

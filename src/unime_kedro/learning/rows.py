@@ -56,7 +56,7 @@ class TrainingRows:
         return cls(rows["query_id"].to_numpy(), item_ids, scores)
 
 
-def batch_order(n: int, *, batch: int, steps: int, seed: int) -> NDArray[np.int64]:
+def batch_order(n: int, *, batch: int, steps: int, seed: int, section: str = "train") -> NDArray[np.int64]:
     """Return the rows of every step: each epoch is another permutation, what does not fill a batch waits for the next.
 
     It depends on these four numbers alone, so that runs that differ in anything else see the same queries in the same
@@ -67,6 +67,7 @@ def batch_order(n: int, *, batch: int, steps: int, seed: int) -> NDArray[np.int6
         batch: Queries per step.
         steps: Steps.
         seed: Of the permutations.
+        section: Top-level key of the parameters, for messages.
 
     Returns:
         (steps, batch) int64, no row twice in a step.
@@ -76,7 +77,7 @@ def batch_order(n: int, *, batch: int, steps: int, seed: int) -> NDArray[np.int6
     """
     if n < batch:
         raise DataError(
-            f"there are {n:,} training queries, one batch is {batch:,}; lower train.batch to at most {n:,}."
+            f"there are {n:,} training queries, one batch is {batch:,}; lower {section}.batch to at most {n:,}."
         )
     per_epoch = n // batch
     epochs = -(-steps // per_epoch)

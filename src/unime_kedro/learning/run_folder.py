@@ -3,8 +3,8 @@
 =============================  =====================================================================================
 file                           content
 =============================  =====================================================================================
-``job.json``                   parameters, folders, and what the model card says of the data
-``training.parquet``           the table ``training``
+``job.json``                   what is trained (embedder, reranker), parameters, folders, and the model card's facts
+``training.parquet``           the table ``training`` or ``reranking``
 ``contents.parquet``           item_id, text, image of every item in it
 ``validation_*.parquet``       contents and queries of the validation sets, if any
 ``events.jsonl``               figures by step (see :mod:`.events`)
@@ -21,14 +21,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
 from unime_kedro.atomic import atomic_write, save_parquet
 from unime_kedro.errors import DataError
 from unime_kedro.evaluation.embedders import EvalTables
-from unime_kedro.parameters import TrainParameters
+from unime_kedro.parameters import RerankParameters, TrainParameters
 
 #: a batch that could not be trained on: step, reason, query ids
 FAILED_BATCH = "failed_batch.json"
@@ -58,23 +58,28 @@ class Job:
         record: What else the model's card says.
     """
 
-    train: TrainParameters
+    train: TrainParameters | RerankParameters
     identity: str
     output: Path
     image_root: Path
     validation_root: Path
     record: dict[str, Any]
 
+    @property
+    def kind(self) -> Literal["embedder", "reranker"]:
+        """What is trained."""
+        return "embedder" if isinstance(self.train, TrainParameters) else "reranker"
+
 
 def write_job(
-    folder: Path, job: Job, training: pl.DataFrame, items: pl.DataFrame, validation: Sequence[EvalTables]
+    folder: Path, job: Job, training: pl.DataFrame, items: pl.DataFrame, validation: Sequence[EvalTables] = ()
 ) -> None:
     """Write what a training needs; ``job.json`` last.
 
     Args:
         folder: Folder of the run.
         job: Parameters and folders.
-        training: The table ``training``.
+        training: The table ``training`` or ``reranking``.
         items: item_id, text, image; those that ``training`` mentions are written.
         validation: Validation sets, perhaps none.
     """
@@ -86,7 +91,7 @@ def write_job(
         tables = [getattr(one, part).with_columns(dataset=pl.lit(one.dataset)) for one in validation]
         if tables:
             save_parquet(pl.concat(tables), folder / file)
-    values = asdict(job) | {"train": job.train.model_dump(mode="json")}
+    values = {"kind": job.kind, **asdict(job), "train": job.train.model_dump(mode="json")}
     with atomic_write(folder / _JOB) as temporary:
         temporary.write_text(json.dumps(values, indent=1, default=str) + "\n", encoding="utf-8")
 
@@ -122,10 +127,11 @@ def read_job(folder: Path) -> Job:
     except (OSError, ValueError) as error:
         raise DataError(
             f"{folder / _JOB} cannot be read: {error}. Expected the folder of a training, "
-            "<data root>/06_models/training/<hash>; `kedro run --pipeline=train` makes it."
+            "<data root>/06_models/training/<hash>; `kedro run --pipeline=train` (or rerank) makes it."
         ) from error
     paths = {key: Path(values[key]) for key in ("output", "image_root", "validation_root")}
-    train = TrainParameters.model_validate(values["train"])
+    parameters = RerankParameters if values.get("kind") == "reranker" else TrainParameters
+    train = parameters.model_validate(values["train"])
     return Job(train=train, identity=values["identity"], record=values["record"], **paths)
 
 

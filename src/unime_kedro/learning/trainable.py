@@ -2,7 +2,8 @@
 
 An embedding is a hidden state; the output head takes no part in it. Only what is below ``adapter.model.model`` can
 train. An output head of its own (weights not tied to the word embeddings) would never get a gradient, so it is frozen:
-weight decay cannot move it, and no process waits for it.
+weight decay cannot move it, and no process waits for it. For a model that answers in words (``head``) full tuning
+trains it, too.
 
 Precision: full tuning trains the weights in the type that the model was loaded in. With LoRA the frozen weights keep
 their type (bfloat16 on a GPU, float32 on a CPU), while the adapters are float32, because steps of 1e-4 get lost in the
@@ -63,6 +64,8 @@ def make_trainable(
     targets: Sequence[str] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
     freeze_vision: bool = False,
     seed: int = 0,
+    head: bool = False,
+    section: str = "train",
 ) -> TrainableReport:
     """Set ``requires_grad`` of every parameter of a model, and put LoRA adapters in when asked for.
 
@@ -80,6 +83,8 @@ def make_trainable(
             visual tokens, and no adapter is put there.
         seed: Of the adapters' first matrices; the second ones start at zero, so that the model starts unchanged.
             Random numbers outside are not touched.
+        head: Full tuning trains the output head, too.
+        section: Top-level key of the parameters, for messages.
 
     Returns:
         Counts and names.
@@ -93,9 +98,11 @@ def make_trainable(
     vision = _vision_prefix(adapter.model)
     if tuning == "full":
         _train_all(adapter.model, vision if freeze_vision else None)
+        if head:
+            adapter.model.get_output_embeddings().requires_grad_(True)
         return _report(adapter.model, tuning)
     layers = _linear_layers(adapter.model, without=vision if freeze_vision else None)
-    chosen = _match(targets, layers, frozen_vision=freeze_vision and vision is not None)
+    chosen = _match(targets, layers, section, frozen_vision=freeze_vision and vision is not None)
     peft_model = _add_lora(adapter, chosen, rank=rank, alpha=alpha, dropout=dropout, seed=seed)
     return _report(adapter.model, tuning, chosen, peft_model)
 
@@ -127,14 +134,14 @@ def _linear_layers(model: Any, *, without: str | None) -> list[str]:
     ]
 
 
-def _match(targets: Sequence[str], layers: list[str], *, frozen_vision: bool) -> tuple[str, ...]:
+def _match(targets: Sequence[str], layers: list[str], section: str, *, frozen_vision: bool) -> tuple[str, ...]:
     """Return the layers that targets mean; every target must mean at least one."""
     missing = [target for target in targets if not any(_means(target, layer) for layer in layers)]
     if missing or not targets:
         what = ", ".join(f"'{target}'" for target in missing) or "an empty list"
-        where = "outside the vision tower (train.freeze_vision is true)" if frozen_vision else "of this model"
+        where = f"outside the vision tower ({section}.freeze_vision is true)" if frozen_vision else "of this model"
         raise ConfigurationError(
-            f"train.lora.targets: {what} matches no linear layer {where} that an embedding depends on. "
+            f"{section}.lora.targets: {what} matches no linear layer {where} that an embedding depends on. "
             f"There are: {', '.join(_endings(layers))}. A target is the end of a layer's name."
         )
     return tuple(layer for layer in layers if any(_means(target, layer) for target in targets))
@@ -159,7 +166,7 @@ def _add_lora(
     try:
         import peft
     except ModuleNotFoundError as error:
-        raise ModelError("train.tuning: lora needs peft, which is not installed; pip install peft.") from error
+        raise ModelError("tuning: lora needs peft, which is not installed; pip install peft.") from error
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing. is deprecated")  # peft asks transformers
     # Full names, not the targets: an ending may also be that of a layer that must not train. peft shortens them again.
     config = peft.LoraConfig(

@@ -52,13 +52,13 @@ def training_table(
             positive, or negatives and scores are not of one mining; names table, query and slot.
     """
     used = negatives.filter(pl.col("slot") < n_negatives).sort("query_id", "slot")
-    _check_scores(used)
-    _check_mining(used, queries, judge_scores)
+    check_scores(used)
+    check_mining(used, queries, judge_scores)
     fallbacks = used.filter(pl.col("origin") == "fallback")["query_id"].unique()
     rows = used.group_by("query_id", maintain_order=True).agg(negative_item_ids="item_id", negative_scores="score")
     _check_count(rows, negatives, n_negatives)
     positives = judge_scores.filter("is_positive").select("query_id", positive_score="score")
-    _check_positives(rows, positives)
+    check_positives(rows, positives)
     table = queries.join(rows, on="query_id").join(positives, on="query_id").sort("query_id")
     if fallback == "drop":
         table = table.filter(~pl.col("query_id").is_in(fallbacks.implode()))
@@ -68,7 +68,8 @@ def training_table(
     return table, _metrics(table, queries, used, fallbacks if fallback == "use" else fallbacks.clear())
 
 
-def _check_scores(used: pl.DataFrame) -> None:
+def check_scores(used: pl.DataFrame) -> None:
+    """Make sure that every negative's score is a number in [0, 1]."""
     bad = used.filter(~pl.col("score").is_between(0, 1).fill_null(False) | pl.col("score").is_nan())
     if len(bad):
         first = bad.row(0, named=True)
@@ -92,7 +93,7 @@ def _check_count(rows: pl.DataFrame, negatives: pl.DataFrame, n_negatives: int) 
         )
 
 
-def _check_positives(rows: pl.DataFrame, positives: pl.DataFrame) -> None:
+def check_positives(rows: pl.DataFrame, positives: pl.DataFrame) -> None:
     """Make sure that every query's positive has exactly one score in [0, 1]."""
     found = rows.select("query_id").join(positives, on="query_id", how="left").sort("query_id")
     good = pl.col("positive_score").is_between(0, 1).fill_null(False) & ~pl.col("query_id").is_duplicated()
@@ -105,7 +106,7 @@ def _check_positives(rows: pl.DataFrame, positives: pl.DataFrame) -> None:
         )
 
 
-def _check_mining(used: pl.DataFrame, queries: pl.DataFrame, judge_scores: pl.DataFrame) -> None:
+def check_mining(used: pl.DataFrame, queries: pl.DataFrame, judge_scores: pl.DataFrame) -> None:
     """Compare negatives with the queries and the scores that they were chosen by."""
     remedy = "The tables are of different minings; `kedro run --pipeline=select` makes negatives anew."
     unknown = used.join(queries, on="query_id", how="anti")

@@ -27,7 +27,8 @@ from unime_kedro.mllm.judgements import (
     free_memory,
     is_out_of_memory,
 )
-from unime_kedro.mllm.prompts import judge_candidate_part, judge_prompt, judge_query_part
+from unime_kedro.mllm.pieces import chat_ends, joined
+from unime_kedro.mllm.prompts import JUDGE_INSTRUCTION, judge_candidate_part, judge_prompt, judge_query_part
 from unime_kedro.mllm.truncation import fit_text
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class PrefixJudge:
         max_tokens: Longest prompt; query and candidate may each take half of what the instruction leaves.
         vision_cache_gb: Visual features kept in memory, in GiB.
         workers: Processes that prepare pictures ahead.
+        instruction: What the judge is told to do. It was trained, or chosen, for the paper's words.
 
     Raises:
         ModelError: If Yes or No is not a single token of the model, or its prompts cannot be tokenized in two parts.
@@ -73,33 +75,29 @@ class PrefixJudge:
         max_tokens: int = 4096,
         vision_cache_gb: float = 2.0,
         workers: int = 0,
+        instruction: str = JUDGE_INSTRUCTION,
     ) -> None:
         self.adapter, self.batch_size, self.share_prefix = adapter, batch_size, share_prefix
-        self.max_tokens = max_tokens
+        self.max_tokens, self.instruction = max_tokens, instruction
         self.features = FeatureStore(adapter, vision_cache_gb, workers)
         self.counts = JudgeCounts()
         self._weights = adapter.answer_weights(("Yes", "No"))
-        self._head, self._tail = self._chat_ends()
+        self._head, self._tail = chat_ends(adapter)
         self._pieces: dict[Content, Piece] = {}
-        empty = adapter.encode(self._head + judge_query_part(""), None)
+        empty = adapter.encode(self._query_words(""), None)
         self._side_limit = (max_tokens - len(empty.ids) - len(adapter.encode(self._tail, None).ids) - 8) // 2
         if self._side_limit < 1:
             raise ModelError(f"max_tokens: {max_tokens} leaves no room beside the judge's instruction; raise it.")
         for query, candidate in _PROBES:
             self.check_tokenization(query, candidate)
 
-    def _chat_ends(self) -> tuple[str, str]:
-        """Return what the chat template puts before and behind a user's words."""
-        mark = "\u241fwords\u241f"
-        head, _, tail = self.adapter.chat(mark).partition(mark)
-        return head, tail
-
     def identity(self) -> dict[str, Any]:
         """Return everything that the scores depend on, besides the contents; the store's key is made of it."""
+        prompt = judge_prompt("<query>", "<candidate>", self.instruction)
         return {
             "model": self.adapter.fingerprint,
             "dtype": str(self.adapter.model.dtype),
-            "prompt": hashlib.sha256(judge_prompt("<query>", "<candidate>").encode()).hexdigest()[:16],
+            "prompt": hashlib.sha256(prompt.encode()).hexdigest()[:16],
             "chat": [self._head, self._tail],
             "max_tokens": self.max_tokens,
             "image_size": json.dumps(getattr(self.adapter.image_processor, "size", None), default=str, sort_keys=True),
@@ -214,7 +212,7 @@ class PrefixJudge:
         chosen = [pieces[i] for i in rows]
         images = [candidates[i].image for i in rows]
         if cache is None:
-            chosen = [_joined(head, piece) for piece in chosen]
+            chosen = [joined([head, piece]) for piece in chosen]
             images = [image for i in rows for image in (query.image, candidates[i].image)]
         start = head.span if cache is not None else 0
         ids, positions, mask = right_padded(chosen, axes=head.positions.shape[0], start=start)
@@ -232,9 +230,12 @@ class PrefixJudge:
         self.counts.padded_tokens += int(ids.numel())
         return (last @ self._weights.to(last.device).T).cpu().numpy()
 
+    def _query_words(self, text: str) -> str:
+        return self._head + judge_query_part(text, self.instruction)
+
     def _query_piece(self, query: Content) -> Piece:
         text, image = self._fit(query)
-        return self.adapter.encode(self._head + judge_query_part(text), image)
+        return self.adapter.encode(self._query_words(text), image)
 
     def _candidate_piece(self, candidate: Content) -> Piece:
         """Tokenize a candidate's part of the prompt, once per candidate."""
@@ -269,9 +270,10 @@ class PrefixJudge:
         Raises:
             ModelError: If they are not.
         """
-        whole = self.adapter.encode(self._head + judge_prompt(query, candidate) + self._tail, None).ids
+        prompt = judge_prompt(query, candidate, self.instruction)
+        whole = self.adapter.encode(self._head + prompt + self._tail, None).ids
         parts = [
-            self.adapter.encode(self._head + judge_query_part(query), None).ids,
+            self.adapter.encode(self._query_words(query), None).ids,
             self.adapter.encode(judge_candidate_part(candidate) + self._tail, None).ids,
         ]
         if not np.array_equal(whole, np.concatenate(parts)):
@@ -279,15 +281,3 @@ class PrefixJudge:
                 "this model's tokenizer joins tokens across the end of the query: prompts cannot be tokenized in "
                 "two parts; its family needs an adapter that knows where prompts may be cut."
             )
-
-
-def _joined(head: Piece, tail: Piece) -> Piece:
-    """Put two pieces behind each other."""
-    from unime_kedro.mllm.adapters.base import Piece
-
-    return Piece(
-        np.concatenate([head.ids, tail.ids]),
-        np.concatenate([head.positions, tail.positions + head.span], axis=1),
-        head.span + tail.span,
-        head.n_image_tokens + tail.n_image_tokens,
-    )

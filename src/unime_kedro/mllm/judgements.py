@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def score(yes_logits: np.ndarray, no_logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Return the judge's matching score, sigmoid((yes - no) / temperature), computed without overflow.
+    """Return the judge's matching score: :func:`yes_probability` as float32.
 
     At temperature 1 it is UniME-V2's exp(yes) / (exp(yes) + exp(no)). Other temperatures calibrate it (Guo et al.
     2017); they never turn the order of two scores round.
@@ -28,10 +28,15 @@ def score(yes_logits: np.ndarray, no_logits: np.ndarray, temperature: float = 1.
     Returns:
         (n,) float32 in [0, 1].
     """
+    return yes_probability(yes_logits, no_logits, temperature).astype(np.float32)
+
+
+def yes_probability(yes_logits: np.ndarray, no_logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Return sigmoid((yes - no) / temperature), (n,) float64, computed without overflow; see :func:`score`."""
     difference = np.asarray(yes_logits, dtype=np.float64) - np.asarray(no_logits, dtype=np.float64)
     difference /= temperature
     small = np.exp(-np.abs(difference))
-    return np.where(difference >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
+    return np.where(difference >= 0, 1 / (1 + small), small / (1 + small))
 
 
 @dataclass(frozen=True)

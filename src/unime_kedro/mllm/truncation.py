@@ -39,12 +39,23 @@ def fit_text(
             f"a picture of {n_image_tokens} visual tokens does not fit into the {limit} tokens that one content may "
             "take; raise max_tokens or lower max_pixels."
         )
+    kept = first_tokens(adapter, text, room)
+    return kept, kept != text
+
+
+def first_tokens(adapter: BackboneAdapter, text: str, n: int) -> str:
+    """Return a text without the words behind its first ``n`` tokens; a picture's placeholder stays, and counts nothing.
+
+    Args:
+        adapter: Whose tokenizer counts.
+        text: Words, possibly with ``<|image_1|>``.
+        n: Tokens to keep, at least 1.
+    """
     words = text.replace(IMAGE_PLACEHOLDER, "")
     offsets = adapter.tokenizer(words, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    if len(offsets) <= room:
-        return text, False
-    kept = words[: offsets[room - 1][1]]
+    if len(offsets) <= n:
+        return text
+    # a character of several tokens is kept whole or not at all
+    kept = words[: min(offsets[n - 1][1], offsets[n][0])]
     at = text.find(IMAGE_PLACEHOLDER)
-    if has_image:
-        kept = kept[:at] + IMAGE_PLACEHOLDER + kept[at:]
-    return kept, True
+    return kept if at < 0 else kept[:at] + IMAGE_PLACEHOLDER + kept[at:]

@@ -25,11 +25,12 @@ from unime_kedro.parameters.mining import (
     TinyModelParameters,
 )
 from unime_kedro.parameters.reporting import JudgeCardParameters, ReportParameters
-from unime_kedro.parameters.reranking import RerankParameters
+from unime_kedro.parameters.reranking import RerankParameters, RerankValidationParameters
 from unime_kedro.parameters.training import (
     DistributedParameters,
     LoraParameters,
     LossParameters,
+    TrainingParameters,
     TrainParameters,
     ValidationParameters,
 )
@@ -71,9 +72,11 @@ __all__ = [
     "PretrainParameters",
     "ReportParameters",
     "RerankParameters",
+    "RerankValidationParameters",
     "RerankingParameters",
     "SelectParameters",
     "TinyModelParameters",
     "TrainParameters",
+    "TrainingParameters",
     "ValidationParameters",
 ]

@@ -1,11 +1,12 @@
-"""Which arguments of transformers.TrainingArguments ``train.arguments`` does not take, and why."""
+"""Which arguments of transformers.TrainingArguments ``arguments`` of a training does not take, and why."""
 
 from __future__ import annotations
 
-#: arguments of transformers.TrainingArguments that would break what is promised, and why
+#: arguments of transformers.TrainingArguments that would break what is promised, and why; ``{section}`` is the
+#: parameters' own
 REFUSED_ARGUMENTS = {
     "accelerator_config": "gradients are scaled here",
-    "auto_find_batch_size": "the batch decides what is learned; lower train.chunk instead",
+    "auto_find_batch_size": "the batch decides what is learned; lower {section}.chunk instead",
     "deepspeed": "its engine takes every chunk of the gradient cache for a step",
     "fsdp": "it waits for equal numbers of passes in all processes, which equal items encoded once do not give",
     "fsdp_config": "see fsdp",
@@ -13,12 +14,12 @@ REFUSED_ARGUMENTS = {
     "load_best_model_at_end": "the model after the last step is the result",
     "parallelism_config": "it divides what the gradient cache expects whole",
     "save_only_model": "a training could not go on exactly",
-    "save_strategy": "checkpoints are written every train.checkpoint_every steps",
+    "save_strategy": "checkpoints are written every {section}.checkpoint_every steps",
     "save_total_limit": "with one, a kill while it is written would leave none",
-    "train_sampling_strategy": "the order of queries depends on train.seed alone",
+    "train_sampling_strategy": "the order of queries depends on {section}.seed alone",
     "torch_compile": "batches have changing shapes",
 }
-#: arguments of transformers.TrainingArguments that other keys of ``train`` decide
+#: arguments of transformers.TrainingArguments that other keys decide
 OWN_ARGUMENTS = {
     "bf16": "dtype",
     "dataloader_drop_last": "batch",

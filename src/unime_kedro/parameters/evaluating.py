@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from unime_kedro.parameters.base import LoadingParameters, Parameters
+
+#: names are keys of tables, files and metrics
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")]
 
 
 class EvaluatedModel(Parameters):
@@ -46,8 +49,8 @@ class LeakageParameters(Parameters):
 class EvaluateParameters(LoadingParameters):
     """Scoring models on benchmarks (method section 5)."""
 
-    models: dict[str, EvaluatedModel | None]
-    benchmarks: dict[str, BenchmarkSource | None]
+    models: dict[Name, EvaluatedModel | None]
+    benchmarks: dict[Name, BenchmarkSource | None]
     prompt: Literal["plain", "chat"]
     max_tokens: int = Field(ge=16)
     batch_tokens: int = Field(ge=64, description="padded tokens per forward pass")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -56,18 +56,21 @@ class DistributedParameters(Parameters):
         return self
 
 
-class TrainParameters(ModelParameters):
-    """Training the embedder on mined negatives (method section 3)."""
+class TrainingParameters(ModelParameters):
+    """What trainings have in common: optimizer, tuning, checkpoints, processes.
 
-    prompt: Literal["plain", "chat"]
+    Attributes:
+        section: Top-level key of these parameters, as messages name them.
+    """
+
+    section: ClassVar[str]
+
     max_tokens: int = Field(ge=16)
     seed: int = Field(ge=0)
-    negatives: int = Field(ge=1, le=2048, description="hard negatives used per query, the first of those mined")
     fallback: Literal["use", "drop"]
-    loss: LossParameters
     steps: int = Field(ge=1)
-    batch: int = Field(ge=2, description="queries per step, over all processes")
-    chunk: int = Field(ge=1, description="contents per forward pass")
+    batch: int = Field(ge=1, description="queries per step, over all processes")
+    chunk: int = Field(ge=1, description="inputs per forward pass")
     learning_rate: float = Field(gt=0)
     schedule: Literal["linear", "cosine", "constant_with_warmup", "constant"]
     warmup_steps: int = Field(ge=0)
@@ -82,7 +85,6 @@ class TrainParameters(ModelParameters):
     log_every: int = Field(ge=1)
     cache_gb: float = Field(ge=0, description="prepared contents kept in memory, per process, in GiB")
     resume_from: str | None = Field(description="checkpoint folder to go on from; null: this run's own last one")
-    validation: ValidationParameters
     distributed: DistributedParameters
     arguments: dict[str, Any] = Field(description="further arguments of transformers.TrainingArguments")
 
@@ -92,10 +94,22 @@ class TrainParameters(ModelParameters):
         """Refuse arguments that have a key of their own: two places for one value contradict each other some day."""
         for name in arguments:
             if name in REFUSED_ARGUMENTS:
-                problem = {"name": name, "what": REFUSED_ARGUMENTS[name]}
+                problem = {"name": name, "what": REFUSED_ARGUMENTS[name].format(section=cls.section)}
                 raise PydanticCustomError("arguments", "{name} is not supported: {what}", problem)
             if name in OWN_ARGUMENTS:
                 instead = OWN_ARGUMENTS[name]
-                what = f"set train.{instead} instead" if instead else "it cannot be set"
+                what = f"set {cls.section}.{instead} instead" if instead else "it cannot be set"
                 raise PydanticCustomError("arguments", "{name}: {what}", {"name": name, "what": what})
         return arguments
+
+
+class TrainParameters(TrainingParameters):
+    """Training the embedder on mined negatives (method section 3)."""
+
+    section: ClassVar[str] = "train"
+
+    prompt: Literal["plain", "chat"]
+    negatives: int = Field(ge=1, le=2048, description="hard negatives used per query, the first of those mined")
+    loss: LossParameters
+    batch: int = Field(ge=2, description="queries per step, over all processes")
+    validation: ValidationParameters

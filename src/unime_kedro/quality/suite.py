@@ -25,6 +25,8 @@ STAGES = {
     **dict.fromkeys(("judge_scores", "judge_errors"), "judge"),
     **dict.fromkeys(("selection", "skipped", "negatives"), "select"),
     "training": "train",
+    "reranking": "rerank",
+    **dict.fromkeys(("evaluated_queries", "predictions", "rankings"), "evaluate"),
 }
 
 

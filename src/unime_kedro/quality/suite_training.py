@@ -14,7 +14,8 @@ _OF_QUERY = ("dataset", "item_id", "positive_item_id")
 _IDS, _SCORES = "negative_item_ids", "negative_scores"
 
 
-def _derive_training(table: pl.DataFrame, references: References, slots: int | None) -> pl.DataFrame:
+def derive_training(table: pl.DataFrame, references: References, slots: int | None) -> pl.DataFrame:
+    """Add the helper columns of a table with one row per query, its negatives in lists."""
     items = references.ids("items", "item_id")
     ids, scores, n = pl.col(_IDS), pl.col(_SCORES), pl.col(_IDS).list.len().cast(pl.Int64)
     value = pl.element()
@@ -44,7 +45,8 @@ def _count(lists: str, wrong: pl.Expr) -> pl.Expr:
     return pl.col(lists).list.eval(wrong).list.sum().cast(pl.Int64)
 
 
-def _training_rules(rows: int) -> list[Rule]:
+def training_rules(rows: int) -> list[Rule]:
+    """Return the rules of the table ``training`` over these helpers."""
     return [
         *reference_rules(),
         unique("query_id_is_unique", "query_id_occurrences", "no query_id occurs twice"),
@@ -104,8 +106,8 @@ TRAINING = Suite(
         _SCORES: pl.List(pl.Float32),
     },
     keys=("query_id",),
-    derive=_derive_training,
-    rules=_training_rules,
+    derive=derive_training,
+    rules=training_rules,
     references=("items", "queries"),
     may_be_empty=False,
 )

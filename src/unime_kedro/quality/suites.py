@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from unime_kedro.quality.suite import Suite
 from unime_kedro.quality.suite_corpus import ITEMS, QUERIES
+from unime_kedro.quality.suite_evaluation import PREDICTIONS, RANKINGS
 from unime_kedro.quality.suite_pairs import JUDGE_SCORES, POOL
+from unime_kedro.quality.suite_reranking import RERANKING
 from unime_kedro.quality.suite_selection import NEGATIVES, SELECTION
 from unime_kedro.quality.suite_training import TRAINING
 
@@ -16,4 +18,7 @@ SUITES: dict[str, Suite] = {
     "selection": SELECTION,
     "negatives": NEGATIVES,
     "training": TRAINING,
+    "reranking": RERANKING,
+    "predictions": PREDICTIONS,
+    "rankings": RANKINGS,
 }

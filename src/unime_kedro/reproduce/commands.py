@@ -19,25 +19,18 @@ def dvc_yaml_command(check: bool, env: str, out: Path | None) -> None:
     of its nodes, and on every module that its nodes run, through all imports.
     """
     import unime_kedro.settings  # noqa: F401  (switches off usage statistics of what is imported below)
-    from unime_kedro.cli import RunFailed
-    from unime_kedro.failures import message_of
+    from unime_kedro.command_errors import readable_errors
     from unime_kedro.paths import project_root
     from unime_kedro.reproduce.dvc_yaml import FILE, difference, write_dvc_yaml
 
-    root = project_root()
-    try:
-        if check:
-            found = difference(root, env, out)
-        else:
+    root, name = project_root(), out or FILE
+    with readable_errors():
+        if not check:
             changed = write_dvc_yaml(root, env, out)
-    except Exception as error:
-        if (message := message_of(error)) is None:
-            raise
-        raise RunFailed(message) from error
-    name = out or FILE
-    if not check:
-        click.echo(f"{name}: {'written' if changed else 'up to date already'}")
-    elif found:
+            click.echo(f"{name}: {'written' if changed else 'up to date already'}")
+            return
+        found = difference(root, env, out)
+    if found:
         click.echo(found, nl=False)
         click.echo(f"{name} is not what pipelines and catalog say; `unime dvc-yaml` writes it anew.", err=True)
         sys.exit(1)

@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 #: a run with this id becomes the parent of ours in MLflow's list
 PARENT_VARIABLE = "UNIME_PARENT_RUN_ID"
+#: datasets that are pages for people, and the one that is a folder of PNG figures: copies of them become artifacts
+PAGES, FIGURES = ("gallery", "judge_card", "report"), "report_figures"
 
 
 class TrackingHook:
@@ -243,9 +245,13 @@ class TrackingHook:
         live.detach()
         if catalog is not None:
             run.tags(hashes("output", self._saved, catalog))
-            gallery = file_of(catalog, "gallery") if "gallery" in self._saved else None
-            if gallery is not None and gallery.is_file():
-                run.file(gallery)
+            for name in filter(self._saved.__contains__, PAGES):
+                page = file_of(catalog, name)
+                if page is not None and page.is_file():
+                    run.file(page)
+            figures = file_of(catalog, FIGURES) if FIGURES in self._saved else None
+            for file in sorted(figures.glob("*.png")) if figures else ():
+                run.file(file, "figures")
         run.metrics({"seconds": time.time() - self._start})
         run.end(status)
 

@@ -51,6 +51,12 @@ def _current() -> _Open | None:
     return _open if _open is not None and _open.owner == os.getpid() else None
 
 
+def open_run() -> TrackedRun | None:
+    """Return the run that is being written, for looking things up in its store; None without one."""
+    now = _current()
+    return now.run if now is not None else None
+
+
 def unsent(points: Iterable[Point]) -> list[Point]:
     """Return the points that the open run was not given yet, or with another value; all of them if there is none."""
     now = _current()

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 SUFFIX = "_metrics"
 #: and so, metrics by step: a list of ``{"step": 10, "loss": 0.7, ...}``, in any order
 HISTORY = "_history"
+#: parts of a figure with its interval -> what its name ends in
+_INTERVAL = {"value": "", "low": "_low", "high": "_high"}
 #: MLflow's limit on names of parameters and metrics
 MAX_KEY = 250
 
@@ -39,7 +41,8 @@ def metric_values(dataset: str, data: Any) -> dict[str, float]:
     Args:
         dataset: Name of the dataset; the stage is the name without ``_metrics``.
         data: A mapping of numbers; those of nested mappings get a longer name, ``stage/key/inner``. Texts
-            (see :func:`text_values`), lists, booleans and nulls are left out; the JSON artifact has all.
+            (see :func:`text_values`), lists, booleans and nulls are left out; the JSON artifact has all. A figure with
+            its interval, ``{"value": .., "low": .., "high": ..}``, is ``key``, ``key_low`` and ``key_high``.
     """
     if not isinstance(data, Mapping):
         return {}
@@ -75,7 +78,10 @@ def text_values(dataset: str, data: Any) -> dict[str, str]:
 
 def _numbers(data: Mapping[Any, Any]) -> Iterator[tuple[str, float]]:
     for key, value in data.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and set(_INTERVAL) <= set(value):
+            named = {f"{key}{end}": value[inner] for inner, end in _INTERVAL.items()}
+            yield from _numbers(named)
+        elif isinstance(value, Mapping):
             yield from ((f"{key}/{inner}", number) for inner, number in _numbers(value))
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             yield str(key), float(value)

@@ -138,6 +138,34 @@ def history_figure(dataset: str, rows: list[dict[str, Any]]) -> Figure:
     return figure
 
 
+def calibration_figure(metrics: dict[str, Any]) -> Figure:
+    """Draw how often a judge's pairs are true by their score, with its temperature and without.
+
+    Args:
+        metrics: Those of the judge card; ``curve`` holds per name the lists pairs, mean_score and positive_share, one
+            value per bin, null for an empty one; without a known truth it is empty.
+
+    Returns:
+        Two panels: share of true pairs against the mean score of the bin (on the diagonal scores are probabilities);
+        number of pairs per bin.
+    """
+    curves = metrics.get("curve") or {}
+    pairs = next((sum(curve["pairs"]) for curve in curves.values()), 0)
+    figure, (left, right) = _panels(f"Judge against the truth: {pairs:,} pairs", 2)
+    left.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle="--")
+    for (name, curve), color in zip(curves.items(), (_BLUE, _ORANGE), strict=False):
+        columns = [[np.nan if v is None else v for v in curve[key]] for key in ("mean_score", "positive_share")]
+        left.plot(*columns, color=color, marker="o", markersize=4, linewidth=1.3, label=name)
+        right.stairs(curve["pairs"], np.linspace(0, 1, len(curve["pairs"]) + 1), color=color, label=name)
+    if not curves:
+        _no_rows(left)
+    else:
+        right.set_yscale("log")
+    _labels(left, "Calibration", "mean score of the bin", "share of true pairs")
+    _labels(right, "Pairs by score", "s(q, c)", "pairs")
+    return figure
+
+
 def _curve(axes: Axes, steps: NDArray[np.int64], values: NDArray[np.float64]) -> None:
     """Draw one metric over the steps; what is not finite leaves a gap."""
     values = np.where(np.isfinite(values), values, np.nan)
@@ -171,6 +199,7 @@ FIGURES: dict[str, Callable[[Any], Figure]] = {
     "judge_scores": judge_score_figure,
     "pool": pool_figure,
     "negatives": negatives_figure,
+    "judge_card_metrics": calibration_figure,
 }
 
 

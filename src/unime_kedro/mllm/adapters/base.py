@@ -80,6 +80,7 @@ class BackboneAdapter(ABC):
         tokenizer: Its tokenizer.
         image_processor: Its image processor (the one that needs PIL only).
         merge: Patches per visual token along one side.
+        image_id: Id of the image token, which stands once per visual token.
         fingerprint: Hash or revision that changes whenever the model's outputs could.
     """
 
@@ -87,6 +88,7 @@ class BackboneAdapter(ABC):
     tokenizer: Any
     image_processor: Any
     merge: int
+    image_id: int
     fingerprint: str
 
     @classmethod

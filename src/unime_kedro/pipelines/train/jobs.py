@@ -11,7 +11,13 @@ import polars as pl
 from unime_kedro.errors import ConfigurationError, DataError
 from unime_kedro.learning.run_folder import FAILED_BATCH, Job, write_job
 from unime_kedro.own_data import is_embedded_model
-from unime_kedro.parameters import DemoParameters, IngestParameters, TrainParameters
+from unime_kedro.parameters import (
+    DemoParameters,
+    IngestParameters,
+    RerankParameters,
+    TrainingParameters,
+    TrainParameters,
+)
 from unime_kedro.paths import project_root, resolve
 
 #: parameters that the trained weights do not depend on
@@ -71,7 +77,7 @@ def check_pictures(training: pl.DataFrame, items: pl.DataFrame, image_root: Path
         )
 
 
-def check_hardware(train: TrainParameters) -> None:
+def check_hardware(train: TrainingParameters) -> None:
     """Make sure that every process has a GPU of its own, where there are GPUs.
 
     Raises:
@@ -85,8 +91,8 @@ def check_hardware(train: TrainParameters) -> None:
     gpus = count_gpus()
     if processes > gpus and (gpus or train.device == "cuda"):
         raise ConfigurationError(
-            f"train.distributed.processes = {processes}, but this machine has {gpus} GPUs; expected at most one "
-            "process per GPU. Lower it, or set train.device to cpu."
+            f"{train.section}.distributed.processes = {processes}, but this machine has {gpus} GPUs; expected at most "
+            f"one process per GPU. Lower it, or set {train.section}.device to cpu."
         )
 
 
@@ -120,8 +126,8 @@ def make_job(
         validation = []
     image_root = resolve(ingest.image_root)
     fingerprint = fingerprint_of(train.model, train.revision)
-    identity = _identity(training, items, validation, train, fingerprint)
-    record = _record(training, judge_origin, ingest, demo, train, fingerprint)
+    identity = training_identity(training, items, validation, train, fingerprint)
+    record = data_record(training, judge_origin, ingest, demo, train, fingerprint)
     job = Job(train, identity, output, image_root, image_root if root is None else root / "images", record)
     folder = training_folder / identity[:16]
     done = finished(job, folder)
@@ -130,10 +136,18 @@ def make_job(
     return job, folder, done
 
 
-def _identity(
-    training: pl.DataFrame, items: pl.DataFrame, validation: list[Any], train: TrainParameters, fingerprint: str
+def training_identity(
+    training: pl.DataFrame, items: pl.DataFrame, validation: list[Any], train: TrainingParameters, fingerprint: str
 ) -> str:
-    """Hash everything that the trained weights, and the figures on validation data, depend on."""
+    """Hash everything that the trained weights, and the figures on validation data, depend on.
+
+    Args:
+        training: The table ``training`` or ``reranking``.
+        items: The items table.
+        validation: Validation sets, perhaps none.
+        train: The parameters.
+        fingerprint: Of the model that is started from.
+    """
     import hashlib
 
     from unime_kedro.learning.run_folder import mentioned_items
@@ -158,12 +172,12 @@ def _identity(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _record(
+def data_record(
     training: pl.DataFrame,
     judge_origin: dict[str, str],
     ingest: IngestParameters,
     demo: DemoParameters,
-    train: TrainParameters,
+    train: TrainParameters | RerankParameters,
     fingerprint: str,
 ) -> dict[str, Any]:
     """Return what the model's card says of base, data and judge."""

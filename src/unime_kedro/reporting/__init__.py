@@ -1,0 +1,1 @@
+"""The report: figures, tables and cases from saved results, and the page that shows them. No models, no Kedro."""
