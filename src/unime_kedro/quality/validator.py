@@ -40,7 +40,8 @@ class TableValidator:
     decides. ``KEDRO_DATASET_VALIDATION=off`` in the environment, Kedro's own switch, skips all checks.
 
     Args:
-        suite: ``items``, ``queries``, ``pool``, ``judge_scores``, ``selection``, ``negatives`` or ``training``.
+        suite: ``items``, ``queries``, ``pool``, ``judge_scores``, ``selection``, ``negatives``, ``training``,
+            ``reranking``, ``predictions`` or ``rankings``.
         references: Table name -> parquet file of the tables that this one refers to, relative to the project root.
         data_docs: Folder of the Data Docs, relative to the project root; results are kept beside it, in ``gx``.
             None: no Data Docs.

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 #: inches of a row in a dot-and-whisker figure, and of what is above and below the rows
 _ROW, _FRAME = 0.26, 0.95
 #: what a curve of training shows first; other figures of a history, such as pairs per second, are MLflow's
-CURVES = ("loss", "validation_precision_at_1", "gradient_norm", "learning_rate")
+CURVES = (
+    "loss",
+    "validation_precision_at_1",
+    "validation_listwise_accuracy",
+    "validation_pairwise_choice_accuracy",
+    "gradient_norm",
+    "learning_rate",
+)
 #: names of what is projected
 MODALITIES = {"text": FIRST, "picture": SECOND}
 

@@ -81,12 +81,12 @@ def test_every_text_is_in_the_prompt_and_the_answer_behind_it(parts):
             assert told.count("<|vision_start|>") == len(found.files)
 
 
-def losses_by_hand(parts, adapter) -> tuple[torch.Tensor, torch.Tensor]:
+def losses_by_hand(parts, adapter, rows=range(QUERIES)) -> tuple[torch.Tensor, torch.Tensor]:
     """One message at a time: no padding, nothing shared, cross entropy from the whole of the logits."""
     from unime_kedro.mllm.images import read_image
 
     sums: dict[bool, list[torch.Tensor]] = {False: [], True: []}
-    for row in range(QUERIES):
+    for row in rows:
         for message, found in prepared(parts, adapter, row):
             images = [read_image(adapter, file) for file in found.files]
             features = torch.cat(adapter.image_features(images)) if images else None
@@ -165,3 +165,24 @@ def test_pairwise_messages_alone(parts):
     batch = parts.collator(parts.load(), listwise=False)(range(4))
     assert (batch.pairwise, batch.listwise) == (8, 0)
     assert not any(message.listwise for chunk in batch.chunks for message in chunk.messages)
+
+
+def test_a_step_of_the_trainer_is_the_gradient_of_both_losses(parts, pictures, tmp_path):
+    """One step of plain gradient descent: what the weights moved by is the gradient."""
+    from safetensors.numpy import load_file
+
+    from unime_kedro.learning.rows import batch_order
+
+    plain = {"steps": 1, "warmup_steps": 0, "schedule": "constant", "learning_rate": 100.0, "max_gradient_norm": 0.0}
+    changes = {**plain, "arguments": {"optim": "sgd"}, "seed": 1, "listwise_weight": 2.0, "validation": {"every": 0}}
+    jobs.write(tmp_path, Path(parts.model), pictures, **changes)
+    jobs.run(tmp_path)
+    adapter = parts.load()
+    (rows,) = batch_order(len(parts.rows), batch=4, steps=1, seed=1)
+    pairwise, listwise = losses_by_hand(parts, adapter, rows.tolist())
+    (pairwise + 2 * listwise).backward()
+    before, after = (load_file(folder / "model.safetensors") for folder in (Path(parts.model), tmp_path / "out"))
+    wanted = {name: 100.0 * gradient for name, gradient in gradients(adapter).items() if name in before}
+    assert len(wanted) == len(before)
+    scale = max(np.abs(step).max() for step in wanted.values())
+    assert max(np.abs(before[name] - after[name] - wanted[name]).max() for name in wanted) / scale < 1e-5
