@@ -20,7 +20,7 @@ BIN = Path(sys.executable).parent
 NEEDED = ("src", "conf", "models", "pyproject.toml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore")
 #: small steps, so that a kill finds something half done
 SMALLER = {
-    "judge": {"flush_seconds": 0.05, "batch_size": 2},
+    "judge": {"flush_seconds": 0.05, "batch_size": 16},
     "train": {
         "steps": 8,
         "checkpoint_every": 2,
