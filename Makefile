@@ -1,17 +1,18 @@
-# make setup     install into .venv; all others do it first where it has not been done
-# make mine      mine hard negatives of the embedded corpus (ENV=smoke for seconds-sized data)
-# make train     train the embedder on what was mined, and measure it
-# make rerank    train the reranker on what was mined
-# make evaluate  score the embedder before and after training, and with the reranker behind it
-# make report    one page with all results: data/08_reporting/report.html; the judge card beside it
-# make ui        look at the runs in MLflow (PORT=5000)
-# make test      run the tests
-# make lint      ruff and mypy
-# make bench     the measurements of benchmarks/README.md
-# make pretrain  train the embedded tiny models anew; a fresh clone has them
-# make clean     delete all data, judge scores and tracked runs (data/0*, data/ablations, data/smoke, mlflow.db, mlartifacts)
+# make setup      install into .venv; all others do it first where it has not been done
+# make mine       mine hard negatives of the embedded corpus (ENV=smoke for seconds-sized data)
+# make train      train the embedder on what was mined, and measure it
+# make rerank     train the reranker on what was mined
+# make evaluate   score the embedder before and after training, and with the reranker behind it
+# make report     one page with all results: data/08_reporting/report.html; the judge card beside it
+# make reproduce  all of these and an ablation, by dvc.yaml; what is up to date is not run
+# make ui         look at the runs in MLflow (PORT=5000)
+# make test       run the tests
+# make lint       ruff, mypy, and whether dvc.yaml is what pipelines and catalog say
+# make bench      the measurements of benchmarks/README.md
+# make pretrain   train the embedded tiny models anew; a fresh clone has them
+# make clean      delete all data, judge scores and tracked runs (data/0*, data/ablations, data/smoke, mlflow.db, mlartifacts)
 .DEFAULT_GOAL := help
-.PHONY: help setup mine train rerank evaluate report test lint ui bench pretrain clean
+.PHONY: help setup mine train rerank evaluate report reproduce test lint ui bench pretrain clean
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -49,6 +50,10 @@ train rerank evaluate: $(STAMP)
 report: $(STAMP)
 	@$(BIN)/kedro run --pipelines=judge_card,report $(if $(ENV),--env=$(ENV))
 
+# the stages' commands are found on the PATH
+reproduce: $(STAMP)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/dvc repro
+
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -56,6 +61,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/unime dvc-yaml --check
 
 # Jobs are MLflow's background work on traces of language models: two processes more, and nothing of ours.
 ui: $(STAMP)

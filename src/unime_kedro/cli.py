@@ -19,6 +19,7 @@ import click
 
 from unime_kedro import __version__
 from unime_kedro.command_errors import RunFailed, readable_errors
+from unime_kedro.reproduce.commands import dvc_yaml_command
 from unime_kedro.score_commands import benchmarks_command, scores_group
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def _hooks() -> tuple[Any, ...]:
 # ------------------------------------------------------------------------------------------------ unime
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(commands=[dvc_yaml_command], context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "--version", "-V", prog_name="unime-kedro")
 def main() -> None:
     """Tools around the pipelines of unime-kedro. Pipelines themselves are run with `kedro run`."""
@@ -244,6 +245,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--env", "-e", help="Kedro's environment.")
 @click.option("--tune", is_flag=True, help="Find each arm's best value of the group's tune.key on validation data.")
 @click.option("--dry-run", is_flag=True, help="Check everything and show what would be run.")
+@click.option("--table", type=click.Choice(["after", "skip", "only"]), default="after", help="When to make the table.")
 @click.option("--list", "list_", is_flag=True, help="Show the groups.")
 def ablate_command(
     group: str | None,
@@ -253,6 +255,7 @@ def ablate_command(
     env: str | None,
     tune: bool,
     dry_run: bool,
+    table: str,
     list_: bool,
 ) -> None:
     """Compare the arms of GROUP, one of those in conf/base/ablations.yml.
@@ -273,7 +276,7 @@ def ablate_command(
                 list_groups(env, click.echo)
                 return
             chosen = [name.strip() for name in arms.split(",")] if arms else None
-            complete = ablate(Choice(group, chosen, seeds, jobs, env, tune, dry_run), click.echo)
+            complete = ablate(Choice(group, chosen, seeds, jobs, env, tune, dry_run, table), click.echo)
     except KeyboardInterrupt as stop:
         click.echo("Interrupted. Finished runs stay; the same command goes on with the others.", err=True)
         sys.exit(143 if isinstance(stop, _Terminated) else 130)

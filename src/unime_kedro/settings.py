@@ -36,10 +36,11 @@ from unime_kedro.catalog import Catalog  # noqa: E402  (the environment comes fi
 from unime_kedro.config import environment_variable  # noqa: E402
 from unime_kedro.hooks import ParameterCheckHook, SummaryHook  # noqa: E402
 from unime_kedro.optional_inputs import OptionalInputsHook  # noqa: E402
+from unime_kedro.reproduce.work import WorkHook  # noqa: E402
 from unime_kedro.tracking.hook import TrackingHook  # noqa: E402
 
 _tracking = TrackingHook()
-HOOKS = (ParameterCheckHook(), OptionalInputsHook(), _tracking, SummaryHook(_tracking))
+HOOKS = (ParameterCheckHook(), OptionalInputsHook(), _tracking, WorkHook(), SummaryHook(_tracking))
 
 DATA_CATALOG_CLASS = Catalog
 

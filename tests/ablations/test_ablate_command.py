@@ -57,6 +57,22 @@ def test_arms_are_compared_kept_and_continued(small: AblationProject) -> None:
     assert [(row["arm"], row["seeds"]) for row in only] == [("hard", [1])]  # the others are of other negatives
 
 
+def test_runs_and_table_can_be_made_apart(small: AblationProject) -> None:
+    """As stages of DVC make them: the table of runs that are there, and no run of its own."""
+    table = small.root / "data/08_reporting/ablations/components.json"
+    early = small.ablate("components", "--seeds=1", "--table=only")
+    assert early.returncode == 1
+    assert "not all runs are done: in_batch seed 1: new; hard seed 1: new. Run them without --table" in early.stderr
+    for arm in ("in_batch", "hard"):
+        assert small.ablate("components", f"--arms={arm}", "--seeds=1", "--table=skip").returncode == 0
+    assert not table.exists()
+    assert small.ablate("components", "--seeds=1", "--table=only").returncode == 0
+    assert [row["arm"] for row in small.json("data/08_reporting/ablations/components.json")["arms"]] == [
+        "in_batch",
+        "hard",
+    ]
+
+
 def test_values_reach_the_nodes_with_their_types(small: AblationProject) -> None:
     small.write(
         "conf/base/ablations.yml",

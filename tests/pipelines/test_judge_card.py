@@ -34,7 +34,7 @@ TABLES = {
 
 def section(name: str) -> dict[str, Any]:
     text = (ROOT / f"conf/base/parameters/{name}.yml").read_text(encoding="utf-8")
-    found: dict[str, Any] = yaml.safe_load(text.replace("${globals:negatives}", "2"))[name]
+    found: dict[str, Any] = yaml.safe_load(text.replace("negatives: 10 ", "negatives: 2 "))[name]
     return found
 
 

@@ -19,7 +19,7 @@ from unime_kedro.ablations.state import OPTIONS, State, result_files, state_of
 from unime_kedro.ablations.table import metrics_of, write_table
 from unime_kedro.ablations.tuning import choose, gather, tune_variants, tuned_overrides, write_tuned
 from unime_kedro.atomic import locked
-from unime_kedro.errors import ConfigurationError
+from unime_kedro.errors import ConfigurationError, DataError
 
 Say = Callable[[str], None]
 
@@ -36,6 +36,7 @@ class Choice:
         env: Kedro's environment.
         tune: Find each arm's value of the group's ``tune.key`` instead of running the group.
         dry_run: Show what would be run.
+        table: Make the table ``after`` the runs, ``skip`` it, or make it ``only``, of runs that must all be done.
     """
 
     group: str
@@ -45,6 +46,7 @@ class Choice:
     env: str | None = None
     tune: bool = False
     dry_run: bool = False
+    table: str = "after"
 
 
 def default_jobs() -> int:
@@ -96,11 +98,28 @@ def ablate(choice: Choice, say: Say) -> bool:
         done = [(run, record) for run in plan.runs if (record := states[id(run)].record) is not None]
         batch = Batch(project, plan, parent, say, states, done)
         _announce(plan, selected, states, say)
+        if choice.table == "only":
+            _check_done(selected, states)
         batch.run(selected, choice.jobs or default_jobs())
         complete = not batch.failed
-        complete &= _finish_tuning(batch, say) if choice.tune else _show(batch, say)
+        if choice.tune:
+            complete &= _finish_tuning(batch, say)
+        elif choice.table != "skip":
+            complete &= _show(batch, say)
         parent.end("FINISHED" if complete else "FAILED")
     return complete
+
+
+def _check_done(selected: Sequence[ArmRun], states: dict[int, State]) -> None:
+    """Make sure that nothing is left to run.
+
+    Raises:
+        DataError: Names the runs that are not done, and why.
+    """
+    left = [(run, states[id(run)]) for run in selected if states[id(run)].kind != "done"]
+    if left:
+        listed = "; ".join(f"{run.label}: {state.kind} {state.reason}".rstrip() for run, state in left)
+        raise DataError(f"--table=only, but not all runs are done: {listed}. Run them without --table.")
 
 
 def _known_arms(choice: Choice, group: Group) -> list[str]:

@@ -55,9 +55,11 @@ class Parent:
         uri, tags = config.tracking_uri(self._project.root), self._tags()
         self.run = self._reopened(uri, tags)
         if self.run is None:
+            from unime_kedro.tracking.provenance import named_by_dvc
             from unime_kedro.tracking.run import open_run
 
-            self.run = open_run(uri, self._project.root, config.tracking.experiment.name, self._name, tags)
+            name = named_by_dvc(self._name)
+            self.run = open_run(uri, self._project.root, config.tracking.experiment.name, name, tags)
             write_json(self._file, {"run_id": self.run.run_id, "uri": _without_password(uri)})
 
     def _reopened(self, uri: str, tags: Mapping[str, str]) -> TrackedRun | None:
@@ -104,6 +106,7 @@ class Parent:
             **provenance.git_tags(self._project.root),
             **provenance.version_tags(),
             **provenance.hardware_tags(),
+            **provenance.dvc_tags(),
         }
 
     def environment(self) -> dict[str, str]:
@@ -121,6 +124,8 @@ class Parent:
         """
         if self.run is None:
             return None
+        from unime_kedro.tracking.provenance import named_by_dvc
+
         client, run_id = self.run.client, self.run.run_id
         try:
             query = f"tags.`mlflow.parentRunId` = '{run_id}'"
@@ -130,7 +135,7 @@ class Parent:
             if not mine:
                 return None
             child: str = mine[0].info.run_id
-            client.update_run(child, name=label)
+            client.update_run(child, name=named_by_dvc(label))
             for key, value in {GROUP: self._group, ARM: arm, SEED: str(seed)}.items():
                 client.set_tag(child, key, value)
         except Exception as error:  # the results are on disk; a name in MLflow is not worth them

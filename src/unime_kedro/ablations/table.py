@@ -15,8 +15,8 @@ from unime_kedro.ablations.results import ArmResult, Difference, Done, Figure, a
 from unime_kedro.ablations.state import write_json
 from unime_kedro.atomic import atomic_write
 
-#: folder of the reports
-_REPORTING = "08_reporting"
+#: a group's results below the data root, and whether people or programs read them
+RESULT_FILES = {"08_reporting/ablations/{group}.md": "page", "08_reporting/ablations/{group}.json": "out"}
 _TINY = (
     "**Tiny models, synthetic data.** {which} trained from nothing on synthetic scenes of drawings. The "
     "figures show what the method does at that size; they say nothing about models of the paper's."
@@ -40,8 +40,7 @@ def write_table(
     rows = arm_results(project, plan, done)
     notes = [*notes, *_notes(plan, rows, done)]
     page = markdown(plan, rows, notes, _tiny_note(plan))
-    folder = project.base.data_root / _REPORTING / "ablations"
-    files = [folder / f"{plan.name}.md", folder / f"{plan.name}.json"]
+    files = [project.base.data_root / file.format(group=plan.name) for file in RESULT_FILES]
     with atomic_write(files[0]) as temporary:
         temporary.write_text(page, encoding="utf-8")
     write_json(files[1], _document(plan, rows, notes, done))

@@ -6,6 +6,7 @@ file, for the message when it is missing; known for the project's own files) and
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from kedro.io import AbstractDataset, DatasetError
 from unime_kedro.atomic import atomic_write, save_parquet
 from unime_kedro.errors import DataError
 from unime_kedro.io.json_text import JsonError, write_json
+from unime_kedro.io.run_figures import merge, read_run_figures, split, write_run_figures
 from unime_kedro.paths import resolve
 
 if TYPE_CHECKING:
@@ -108,6 +110,9 @@ class JsonFile(_File, AbstractDataset[Any, Any]):
     Objects are indented by one space. A list at the top, such as the mined rows, is written one element per line: a
     million rows are written in a stream, and ``grep`` and ``diff`` work on them. NaN and infinity are errors, because
     JSON has no such numbers and other tools refuse or misread the file.
+
+    Of files called ``...metrics.json`` and ``...history.json`` the figures of the run (seconds, rates, memory) go to
+    ``run_figures/`` beside them, and are put back in when they are read: see :mod:`.run_figures`.
     """
 
     def load(self) -> Any:
@@ -115,17 +120,26 @@ class JsonFile(_File, AbstractDataset[Any, Any]):
         import json
 
         try:
-            return json.loads(self._found().read_text(encoding="utf-8"))
+            found = json.loads(self._found().read_text(encoding="utf-8"))
         except ValueError as error:
             raise self._unreadable(error) from error
+        return merge(found, read_run_figures(self._filepath)) if self._has_figures() else found
 
     def save(self, data: Any) -> None:
         """Replace the file by this document, or by the rows of a polars table."""
+        result, of_run = data, {}
+        with suppress(RecursionError):  # it contains itself, which the writer says better
+            result, of_run = split(data) if self._has_figures() else (data, {})
         try:
             with atomic_write(self._filepath) as temporary, temporary.open("w", encoding="utf-8") as file:
-                write_json(data, file)
+                write_json(result, file)
+            if self._has_figures():
+                write_run_figures(self._filepath, of_run)
         except JsonError as error:
             raise FileError(f"{self._filepath}: {error}") from error
+
+    def _has_figures(self) -> bool:
+        return self._filepath.stem.endswith(("metrics", "history"))
 
 
 class TextFile(_File, AbstractDataset[str, str]):
@@ -176,15 +190,22 @@ class ArrayFile(_File, AbstractDataset["np.ndarray | Path", "np.ndarray"]):
 
 
 class Folder(_File, AbstractDataset[None, Path]):
-    """A folder that a node fills by itself; loading makes it when it is missing and gives its path."""
+    """A folder that a node fills by itself; loading makes it when it is missing and gives its path.
+
+    Attributes:
+        part: Name of a folder in it that is to be used instead, "" for itself; see :mod:`.reproduce.work`.
+    """
+
+    part = ""
 
     def load(self) -> Path:
         """Make the folder and return its absolute path."""
+        folder = self._filepath / self.part
         try:
-            self._filepath.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
-            raise FileError(f"{self._filepath} cannot be a folder: a file is in its way") from error
-        return self._filepath
+            raise FileError(f"{folder} cannot be a folder: a file is in its way") from error
+        return folder
 
     def save(self, data: None) -> None:
         """Refuse: a folder is an input of the node that fills it, never an output."""

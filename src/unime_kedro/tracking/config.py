@@ -76,11 +76,14 @@ class TrackingConfig(_Block):
         """Return where runs are kept.
 
         ``MLFLOW_TRACKING_URI`` wins over the file; with neither it is ``mlflow.db`` in the project root. The path of
-        an sqlite file always becomes absolute (from ``root``): MLflow would start at the working directory.
+        an sqlite file always becomes absolute (from ``root``): MLflow would start at the working directory. In an
+        experiment of DVC that runs in a copy of the project (``--temp``, ``--queue``) it starts at the project's own
+        root, so that the run outlives the copy.
         """
         uri = os.environ.get("MLFLOW_TRACKING_URI") or self.server.mlflow_tracking_uri or "sqlite:///mlflow.db"
         path = sqlite_path(uri)
-        return uri if path is None else f"sqlite:///{root / path}"
+        home = Path(os.environ.get("DVC_ROOT") or root)
+        return uri if path is None else f"sqlite:///{home / path}"
 
 
 def sqlite_path(uri: str) -> Path | None:

@@ -107,7 +107,7 @@ class TrackingHook:
             self._config.tracking_uri(self._root),
             self._root,
             tracking.experiment.name,
-            tracking.run.name or name.strip("_"),
+            provenance.named_by_dvc(tracking.run.name or name.strip("_")),
             here.tags() | self._tags(run_params, name, provenance.config_hash(config)),
         )
         live.attach(self.run)
@@ -138,7 +138,7 @@ class TrackingHook:
         if parent := os.environ.get(PARENT_VARIABLE):
             tags["mlflow.parentRunId"] = parent
         tags |= provenance.git_tags(self._root) | provenance.seed_tags(self._parameters)
-        return tags | provenance.version_tags() | provenance.hardware_tags()
+        return tags | provenance.version_tags() | provenance.hardware_tags() | provenance.dvc_tags()
 
     def _mark_orphans(self, here: Any) -> None:
         from unime_kedro.tracking.orphans import mark_orphans

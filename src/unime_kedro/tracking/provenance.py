@@ -35,7 +35,8 @@ def git_tags(root: Path) -> dict[str, str]:
         return {}
     lines = done.stdout.splitlines()
     commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), "")
-    dirty = any(not line.startswith("#") for line in lines)
+    # dvc.lock is what `dvc repro` writes between two stages: a result, no code
+    dirty = any(not line.startswith("#") and not line.endswith((" dvc.lock", "/dvc.lock")) for line in lines)
     tags = {"git.dirty": str(dirty).lower()}
     return tags | {"mlflow.source.git.commit": commit} if commit and commit != "(initial)" else tags
 
@@ -69,6 +70,18 @@ def hardware_tags() -> dict[str, str]:
         pass
     cards = [_field(file, "Model") for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
     return tags | ({"hardware.gpu": ", ".join(filter(None, cards))} if cards else {})
+
+
+def dvc_tags() -> dict[str, str]:
+    """Return stage and experiment of the ``dvc`` command that this process is part of, if it is."""
+    names = {"dvc.stage": "DVC_STAGE", "dvc.exp": "DVC_EXP_NAME"}
+    return {tag: value for tag, name in names.items() if (value := os.environ.get(name))}
+
+
+def named_by_dvc(name: str) -> str:
+    """Return the name of a run, with the name of DVC's experiment if it is part of one: ``train (warm-soil)``."""
+    experiment = dvc_tags().get("dvc.exp")
+    return f"{name} ({experiment})" if experiment else name
 
 
 def _cpu_model() -> str:

@@ -8,4 +8,5 @@ from unime_kedro.pipelines.judge.nodes import judge
 def create_pipeline(**_: object) -> Pipeline:
     """Score every query with its pool and its positive."""
     inputs = ["queries", "items", "pool", "pool_origin", "params:judge", "params:ingest.image_root", "judge_store"]
-    return Pipeline([node(judge, inputs, ["judge_errors", "judge_scores", "judge_origin", "judge_metrics"])])
+    outputs = ["judge_errors", "judge_scores", "judge_origin", "judge_metrics"]
+    return Pipeline([node(judge, inputs, outputs, name="judge")])

@@ -13,11 +13,13 @@ def create_pipeline(**_: object) -> Pipeline:
                 embed,
                 ["items", "params:pool", "params:ingest.image_root", "embedding_folder"],
                 ["embeddings", "embedding_metrics"],
+                name="embed",
             ),
             node(
                 retrieve,
                 ["embeddings", "items", "queries", "candidates", "params:pool"],
                 ["pool", "pool_origin", "pool_metrics"],
+                name="retrieve",
             ),
         ]
     )

@@ -14,13 +14,15 @@ def create_pipeline(**_: object) -> Pipeline:
                 select,
                 ["pool", "judge_scores", "judge_origin", "items", "queries", "params:select"],
                 ["skipped", "selection", "negatives", "select_metrics"],
+                name="select",
             ),
-            node(export, ["negatives", "queries", "items", "judge_scores"], "mined"),
-            node(measure, [*tables, "corpus_truth"], ["pool_relevance", "truth_metrics"]),
+            node(export, ["negatives", "queries", "items", "judge_scores"], "mined", name="export"),
+            node(measure, [*tables, "corpus_truth"], ["pool_relevance", "truth_metrics"], name="measure"),
             node(
                 show,
                 [*tables, "pool_relevance", "params:select", "params:judge", "params:ingest.image_root"],
                 "gallery",
+                name="show",
             ),
         ]
     )

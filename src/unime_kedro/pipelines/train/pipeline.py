@@ -13,16 +13,19 @@ def create_pipeline(**_: object) -> Pipeline:
                 nodes.prepare,
                 ["negatives", "queries", "items", "judge_scores", "judge_origin", *_PLACES, "params:train"],
                 ["training", "training_metrics"],
+                name="prepare",
             ),
             node(
                 nodes.train,
                 ["training", "items", "judge_origin", *_PLACES, "params:train", "training_folder", "trained_folder"],
                 ["trained_model", "train_history", "train_metrics"],
+                name="train",
             ),
             node(
                 nodes.measure_trained,
                 ["trained_model", *_PLACES, "params:train"],
                 ["trained_predictions", "trained_metrics"],
+                name="measure_trained",
             ),
         ]
     )
