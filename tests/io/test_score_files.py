@@ -51,6 +51,14 @@ def test_without_counts_the_others_tell(tmp_path: Path) -> None:
         read_scores(tmp_path, KNOWN)
 
 
+@pytest.mark.parametrize(
+    ("score", "correct", "n"), [(0.312, 65, 208), (0.001, 1, 2000), (6.2, 1, 16), (31.2, 5, 16), (18.8, 3, 16)]
+)
+def test_a_score_rounded_at_the_half_is_the_share_of_its_counts(score: float, correct: int, n: int) -> None:
+    given_ = score_files._given("file", score, correct, n)
+    assert score_files._score(given_, "fraction") == Score(correct / n, correct, n)
+
+
 @given(st.integers(1, 5000), st.data(), st.sampled_from([1.0, 100.0]), st.sampled_from([3, 4, 16]))
 def test_any_count_comes_back_from_its_rounded_score(n: int, data: st.DataObject, unit: float, digits: int) -> None:
     correct = data.draw(st.integers(0, n))

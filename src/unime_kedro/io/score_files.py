@@ -20,8 +20,9 @@ from unime_kedro.errors import DataError
 
 _SUFFIX = "_score.json"
 _SCORE_NAMES = ("score", "acc", "value")
-#: how far a score that was rounded may be from the share it stands for: three decimals, or percent with one
-_FRACTION_ROUNDING, _PERCENT_ROUNDING = 5e-4, 5e-2
+#: how far a score that was rounded may be from the share it stands for: three decimals, or percent with one. A little
+#: more than half a unit of the last decimal: 0.3125 is rounded to 0.312, and floats add their own error to that half
+_FRACTION_ROUNDING, _PERCENT_ROUNDING = 5.0001e-4, 5.0001e-2
 #: what stands for no score in flat tables
 _NOTHING = ("", "n/a", "na", "none", "null", "-")
 
