@@ -14,7 +14,7 @@ Change = Callable[[pl.DataFrame], pl.DataFrame]
 
 
 def evaluation_tables() -> dict[str, pl.DataFrame]:
-    """Return evaluated_queries, predictions and rankings."""
+    """Return evaluated_queries, leaks, predictions and rankings."""
     queries = pl.DataFrame(
         {
             "benchmark": "mini",
@@ -44,7 +44,24 @@ def evaluation_tables() -> dict[str, pl.DataFrame]:
         **dict.fromkeys(("rank", "n_candidates", "n_right"), pl.Int64),
     }
     predictions = pl.DataFrame(rows, schema=schema, orient="row")
-    return {"evaluated_queries": queries, "predictions": predictions, "rankings": _rankings()}
+    return {"evaluated_queries": queries, "leaks": _leaks(), "predictions": predictions, "rankings": _rankings()}
+
+
+def _leaks() -> pl.DataFrame:
+    rows = [
+        ("mini", "A", 0, 4, "query", "exact", "text", 7, 0),
+        ("mini", "A", 0, 5, "target", "near", "image", 3, 6),
+        ("mini", "A", None, 5, "candidate", "near", "image", 3, 6),
+        ("mini", "B", 1, 2, "query", "same_image", "image_text", 0, 0),
+    ]
+    schema = {
+        **dict.fromkeys(("benchmark", "dataset"), pl.String),
+        **dict.fromkeys(("query_id", "content_id"), pl.Int64),
+        **dict.fromkeys(("role", "kind", "modality"), pl.String),
+        "item_id": pl.Int64,
+        "distance": pl.Int32,
+    }
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def _rankings() -> pl.DataFrame:
@@ -119,4 +136,34 @@ def evaluation_cases(at: Callable[..., Change]) -> list[tuple[str, str, Change, 
         ("places_have_no_gaps", at(13, reranked_position=1), 1, "place_limit=-1"),
         ("contents_are_known", at(0, text=""), 1, "shows_something=False"),
     ]
-    return [("predictions", *row) for row in found] + [("rankings", *row) for row in ranked]
+    cases = {"predictions": found, "rankings": ranked, "evaluated_queries": _query_cases(at), "leaks": _leak_cases(at)}
+    return [(suite, *row) for suite, rows in cases.items() for row in rows]
+
+
+def _query_cases(at: Callable[..., Change]) -> list[tuple[str, Change, int, str]]:
+    return [
+        ("has_rows", lambda t: t.clear(), 0, "the table is empty"),
+        ("benchmark_is_not_empty", at(0, benchmark=""), 1, "benchmark=''"),
+        ("dataset_is_not_empty", at(0, dataset=""), 1, "dataset=''"),
+        ("queries_are_unique", at(1, query_id=0), 2, "query_id=0 occurrences=2"),
+        ("asks_something", at(0, text=""), 1, "asks_something=False"),
+        ("target_shows_something", at(1, target_text=""), 1, "target_shows_something=False"),
+        ("root_is_named", at(1, image_root=""), 1, "root_is_named=False"),
+    ]
+
+
+def _leak_cases(at: Callable[..., Change]) -> list[tuple[str, Change, int, str]]:
+    return [
+        ("benchmark_is_not_empty", at(0, benchmark=""), 1, "benchmark=''"),
+        ("dataset_is_not_empty", at(0, dataset=""), 1, "dataset=''"),
+        ("role_is_known", at(0, role="answer"), 1, "role='answer'"),
+        ("kind_is_known distance_is_of_its_kind", at(1, kind="alike"), 1, "kind='alike'"),
+        ("modality_is_known", at(0, modality="sound"), 1, "modality='sound'"),
+        ("places_are_unique", at(1, role="query", content_id=4), 2, "occurrences=2"),
+        ("query_is_named", at(0, query_id=None), 1, "query_is_named=False"),
+        ("query_is_named", at(2, query_id=1), 1, "query_is_named=False"),
+        ("distance_is_of_64_bits", at(1, distance=65), 1, "distance=65"),
+        ("distance_is_of_its_kind", at(3, distance=1), 1, "distance_is_of_its_kind=False"),
+        ("kind_is_possible", at(1, modality="text"), 1, "kind_is_possible=False"),
+        ("item_ids_from_zero", at(0, item_id=-1), 1, "item_id=-1"),
+    ]

@@ -33,6 +33,8 @@ REFERENCES = {
     "selection": ("queries", "skipped"),
     "negatives": ("items", "queries", "selection"),
     "training": ("items", "queries"),
+    "evaluated_queries": (),
+    "leaks": (),
     "predictions": ("evaluated_queries",),
     "rankings": ("predictions",),
     "reranking": ("items", "queries"),

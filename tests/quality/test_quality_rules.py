@@ -394,7 +394,7 @@ def _third_as(table: pl.DataFrame, query_id: int) -> pl.DataFrame:
 def _null_cases() -> list[Case]:
     """One null in every column that may hold none: in a row whose absence opens no gap."""
     rows = {"items": 7, "queries": 1, "pool": 8, "judge_scores": 2, "selection": 1, "negatives": 1}
-    rows |= {"training": 1, "reranking": 1, "predictions": 2, "rankings": 6}
+    rows |= {"training": 1, "reranking": 1, "evaluated_queries": 0, "leaks": 0, "predictions": 2, "rankings": 6}
     more = {("negatives", "query_id"): " slots_per_query"}
     return [
         Case(

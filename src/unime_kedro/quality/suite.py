@@ -26,7 +26,7 @@ STAGES = {
     **dict.fromkeys(("selection", "skipped", "negatives"), "select"),
     "training": "train",
     "reranking": "rerank",
-    **dict.fromkeys(("evaluated_queries", "predictions", "rankings"), "evaluate"),
+    **dict.fromkeys(("evaluated_queries", "leaks", "predictions", "rankings"), "evaluate"),
 }
 
 

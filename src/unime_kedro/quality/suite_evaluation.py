@@ -1,10 +1,13 @@
-"""Rules of the tables that evaluate makes: one row per query and model, and every model's first candidates."""
+"""Rules of the tables that evaluate makes.
+
+What was asked, one row per query and model, every model's first candidates, and what was trained on.
+"""
 
 from __future__ import annotations
 
 import polars as pl
 
-from unime_kedro.quality.rules import Rule, between, holds, not_empty, same, unique
+from unime_kedro.quality.rules import Rule, between, holds, in_set, not_empty, same, unique
 from unime_kedro.quality.suite import Coverage, References, Suite, with_occurrences
 
 _NAMES = ("model", "benchmark", "dataset")
@@ -153,4 +156,82 @@ RANKINGS = Suite(
     references=("predictions",),
     nullable=("similarity", "reranked_position"),
     may_be_empty=False,
+)
+
+
+def _derive_queries(table: pl.DataFrame, references: References, slots: int | None) -> pl.DataFrame:
+    return with_occurrences(table, "occurrences", *_QUERY).with_columns(
+        asks_something=(pl.col("text") != "") | (pl.col("image") != ""),
+        target_shows_something=(pl.col("target_text") != "") | (pl.col("target_image") != ""),
+        # pictures are found by it
+        root_is_named=(pl.col("image_root") != "") | ((pl.col("image") == "") & (pl.col("target_image") == "")),
+    )
+
+
+def _query_rules(rows: int) -> list[Rule]:
+    return [
+        *(not_empty(name) for name in ("benchmark", "dataset")),
+        unique("queries_are_unique", "occurrences", "no query occurs twice in a data set"),
+        holds("asks_something", "asks_something", "every query has words or a picture"),
+        holds("target_shows_something", "target_shows_something", "the right answer has words or a picture"),
+        holds("root_is_named", "root_is_named", "image_root names the folder of pictures where there are some"),
+    ]
+
+
+EVALUATED_QUERIES = Suite(
+    columns={
+        "benchmark": pl.String,
+        "dataset": pl.String,
+        "query_id": pl.Int64,
+        **dict.fromkeys(("text", "image", "target_text", "target_image", "image_root"), pl.String),
+    },
+    keys=_QUERY,
+    derive=_derive_queries,
+    rules=_query_rules,
+    may_be_empty=False,
+)
+
+_PLACE = ("benchmark", "dataset", "role", "query_id", "content_id")
+
+
+def _derive_leaks(table: pl.DataFrame, references: References, slots: int | None) -> pl.DataFrame:
+    near, candidate = pl.col("kind") == "near", pl.col("role") == "candidate"
+    # a candidate of several queries is one row, without a query
+    return with_occurrences(table, "occurrences", *_PLACE).with_columns(
+        query_is_named=pl.col("query_id").is_null() == candidate,
+        distance_is_of_its_kind=near | (pl.col("distance") == 0),
+        # words alone have no picture to be near to
+        kind_is_possible=(pl.col("kind") == "exact") | (pl.col("modality") != "text"),
+    )
+
+
+def _leak_rules(rows: int) -> list[Rule]:
+    return [
+        *(not_empty(name) for name in ("benchmark", "dataset")),
+        in_set("role_is_known", "role", ["query", "target", "candidate"], "role is query, target or candidate"),
+        in_set("kind_is_known", "kind", ["exact", "same_image", "near"], "kind is exact, same_image or near"),
+        in_set("modality_is_known", "modality", ["text", "image", "image_text"], "modality is one of the three"),
+        unique("places_are_unique", "occurrences", "no place of a leaked content is listed twice"),
+        holds("query_is_named", "query_is_named", "query_id is null for candidates, and only for them"),
+        between("distance_is_of_64_bits", "distance", 0, 64, "distance lies within 0 and 64 bits"),
+        holds("distance_is_of_its_kind", "distance_is_of_its_kind", "distance is 0 unless kind is near"),
+        holds("kind_is_possible", "kind_is_possible", "contents of words alone are exact or no leak"),
+        between("item_ids_from_zero", "item_id", 0, None, "item_id is 0 at least"),
+    ]
+
+
+LEAKS = Suite(
+    columns={
+        "benchmark": pl.String,
+        "dataset": pl.String,
+        "query_id": pl.Int64,
+        "content_id": pl.Int64,
+        **dict.fromkeys(("role", "kind", "modality"), pl.String),
+        "item_id": pl.Int64,
+        "distance": pl.Int32,
+    },
+    keys=_PLACE,
+    derive=_derive_leaks,
+    rules=_leak_rules,
+    nullable=("query_id",),
 )

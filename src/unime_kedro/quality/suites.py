@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unime_kedro.quality.suite import Suite
 from unime_kedro.quality.suite_corpus import ITEMS, QUERIES
-from unime_kedro.quality.suite_evaluation import PREDICTIONS, RANKINGS
+from unime_kedro.quality.suite_evaluation import EVALUATED_QUERIES, LEAKS, PREDICTIONS, RANKINGS
 from unime_kedro.quality.suite_pairs import JUDGE_SCORES, POOL
 from unime_kedro.quality.suite_reranking import RERANKING
 from unime_kedro.quality.suite_selection import NEGATIVES, SELECTION
@@ -19,6 +19,8 @@ SUITES: dict[str, Suite] = {
     "negatives": NEGATIVES,
     "training": TRAINING,
     "reranking": RERANKING,
+    "evaluated_queries": EVALUATED_QUERIES,
+    "leaks": LEAKS,
     "predictions": PREDICTIONS,
     "rankings": RANKINGS,
 }

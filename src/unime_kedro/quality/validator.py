@@ -41,7 +41,7 @@ class TableValidator:
 
     Args:
         suite: ``items``, ``queries``, ``pool``, ``judge_scores``, ``selection``, ``negatives``, ``training``,
-            ``reranking``, ``predictions`` or ``rankings``.
+            ``reranking``, ``evaluated_queries``, ``leaks``, ``predictions`` or ``rankings``.
         references: Table name -> parquet file of the tables that this one refers to, relative to the project root.
         data_docs: Folder of the Data Docs, relative to the project root; results are kept beside it, in ``gx``.
             None: no Data Docs.
