@@ -20,6 +20,7 @@ import click
 from unime_kedro import __version__
 from unime_kedro.command_errors import RunFailed, readable_errors
 from unime_kedro.reproduce.commands import dvc_yaml_command
+from unime_kedro.reproduce.results_command import check_results_command
 from unime_kedro.score_commands import benchmarks_command, scores_group
 
 if TYPE_CHECKING:
@@ -170,6 +171,7 @@ def main() -> None:
 
 
 main.add_command(benchmarks_command)
+main.add_command(check_results_command)
 main.add_command(scores_group)
 
 
