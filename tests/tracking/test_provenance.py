@@ -10,49 +10,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from unime_kedro.tracking import provenance
 from unime_kedro.tracking.provenance import (
     config_hash,
-    content_hash,
     git_tags,
     resolved_config,
     seed_tags,
     without_password,
 )
-
-
-def test_hash_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
-    (tmp_path / "abc").write_bytes(b"abc")
-    assert (
-        content_hash(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    )  # FIPS 180
-    assert content_hash(tmp_path / "missing") is None
-
-
-def test_hash_of_a_folder_is_that_of_the_list_sha256sum_prints(tmp_path: Path) -> None:
-    folder = tmp_path / "store"
-    for name, text in {"b.txt": "two", "a/x.txt": "one", "a.txt": "three"}.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    listing = subprocess.run(
-        "find * -type f | LC_ALL=C sort | xargs sha256sum", shell=True, cwd=folder, capture_output=True, check=True
-    ).stdout
-    before = content_hash(folder)
-    assert before == hashlib.sha256(listing).hexdigest()
-    (folder / "b.txt").rename(folder / "c.txt")
-    assert content_hash(folder) != before
-
-
-def test_large_folder_is_not_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in "ab":
-        (tmp_path / name).write_bytes(b"12345")
-    monkeypatch.setattr(provenance, "MAX_FOLDER_BYTES", 10)
-    assert content_hash(tmp_path) is not None
-    monkeypatch.setattr(provenance, "MAX_FOLDER_BYTES", 9)
-    assert content_hash(tmp_path) is None
-    monkeypatch.setattr(provenance, "MAX_FOLDER_BYTES", 10)
-    monkeypatch.setattr(provenance, "MAX_FOLDER_FILES", 1)
-    assert content_hash(tmp_path) is None
 
 
 class Options(BaseModel):

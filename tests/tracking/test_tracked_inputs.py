@@ -11,7 +11,7 @@ import pytest
 from kedro.pipeline import Pipeline, node, pipeline
 from toy_project import ROOT, Project, run_here
 
-from unime_kedro.tracking.files import input_hashes
+from unime_kedro.tracking.files import Places, input_records, input_tags
 from unime_kedro.tracking.hook import TrackingHook
 
 FILES = {
@@ -52,6 +52,11 @@ def named(name: str) -> Pipeline:
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def input_hashes(pipeline: Pipeline, catalog: Any) -> dict[str, str]:
+    tags = input_tags(input_records(pipeline, catalog, Places(Path("/project"), Path("/project/data"))), catalog)
+    return {tag: value for tag, value in tags.items() if tag.endswith(".sha256")}
 
 
 def test_select_records_the_tables_it_reads(catalog: Any, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from unime_kedro.tracking.provenance import content_hash
+from unime_kedro.tracking.contents import content_hash
 
 
 class Hashes:

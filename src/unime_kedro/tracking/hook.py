@@ -15,7 +15,18 @@ from kedro.framework.hooks import hook_impl
 from unime_kedro.config import data_root
 from unime_kedro.tracking import live
 from unime_kedro.tracking.config import TrackingConfig
-from unime_kedro.tracking.files import CORPUS, corpus_tag, file_of, hashes, input_hashes, written_elsewhere
+from unime_kedro.tracking.evidence import record_files, record_surroundings, store_pages
+from unime_kedro.tracking.files import (
+    CORPUS,
+    FileRecord,
+    Places,
+    corpus_tag,
+    hash_tags,
+    input_records,
+    input_tags,
+    output_records,
+    written_elsewhere,
+)
 from unime_kedro.tracking.metrics import (
     HISTORY,
     SUFFIX,
@@ -26,6 +37,7 @@ from unime_kedro.tracking.metrics import (
     plain,
     text_values,
 )
+from unime_kedro.tracking.stage_runs import record_stage
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -39,8 +51,6 @@ log = logging.getLogger(__name__)
 
 #: a run with this id becomes the parent of ours in MLflow's list
 PARENT_VARIABLE = "UNIME_PARENT_RUN_ID"
-#: datasets that are pages for people, and the one that is a folder of PNG figures: copies of them become artifacts
-PAGES, FIGURES = ("gallery", "judge_card", "report"), "report_figures"
 
 
 class TrackingHook:
@@ -61,6 +71,7 @@ class TrackingHook:
         self._start = 0.0
         self._began: dict[str, float] = {}
         self._saved: dict[str, None] = {}
+        self._inputs: list[FileRecord] = []
 
     # ---------------------------------------------------------------- what a run is made of
 
@@ -90,9 +101,10 @@ class TrackingHook:
         self.interrupted("the run before it in the same process was interrupted")
         self.last = None
         self._start, self._owner = time.time(), os.getpid()
-        self._began, self._saved = {}, {}
+        self._began, self._saved, self._inputs = {}, {}, []
         if not self._config.enabled:
             return
+        self._pipeline = pipeline
         self._open(run_params, pipeline, catalog)
 
     def _open(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
@@ -117,8 +129,10 @@ class TrackingHook:
         log.info("tracked as MLflow run %s (%s)", self.run.name, self.run.run_id)
         self._mark_orphans(here)
         self.run.params(flat_parameters(self._parameters, tracking.parameters.max_length))
-        self.run.tags(input_hashes(pipeline, catalog))
+        self._inputs = input_records(pipeline, catalog, self._places())
+        self.run.tags(input_tags(self._inputs, catalog))
         self.run.text(yaml.safe_dump(config, sort_keys=True, allow_unicode=True), "config.yml")
+        record_surroundings(self.run, self._root)
         self.run.flush()
 
     def _tags(self, run_params: dict[str, Any], name: str, config_hash: str) -> dict[str, str]:
@@ -130,6 +144,7 @@ class TrackingHook:
             "mlflow.source.type": "LOCAL",
             "mlflow.user": _user(),
             "config.hash": config_hash,
+            "data.root": self._places().portable_root(),
             "kedro.command": command,
             "kedro.env": self._env,
             "kedro.pipeline": name,
@@ -243,15 +258,13 @@ class TrackingHook:
         run, self.run = self.run, None
         assert run is not None
         live.detach()
+        outputs = [] if catalog is None else output_records(self._saved, self._pipeline, catalog, self._places())
+        run.tags(hash_tags(outputs))
+        record_files(run, [*self._inputs, *outputs])
         if catalog is not None:
-            run.tags(hashes("output", self._saved, catalog))
-            for name in filter(self._saved.__contains__, PAGES):
-                page = file_of(catalog, name)
-                if page is not None and page.is_file():
-                    run.file(page)
-            figures = file_of(catalog, FIGURES) if FIGURES in self._saved else None
-            for file in sorted(figures.glob("*.png")) if figures else ():
-                run.file(file, "figures")
+            store_pages(run, self._saved, catalog)
+        if status == "FINISHED":
+            record_stage(self._root, self._data_root, run.run_id, outputs)
         run.metrics({"seconds": time.time() - self._start})
         run.end(status)
 
@@ -261,6 +274,9 @@ class TrackingHook:
             self._saved[name] = None
             if name.endswith((SUFFIX, HISTORY)) or name == CORPUS:
                 self._record(name, catalog.load(name))
+
+    def _places(self) -> Places:
+        return Places(self._root, self._data_root)
 
     def _tracking(self) -> bool:
         """Whether there is an open run and this is the process that opened it, not a fork of it."""

@@ -13,7 +13,7 @@ from kedro.io import AbstractDataset
 from unime_kedro.errors import DataError
 from unime_kedro.paths import resolve
 from unime_kedro.tracking import live
-from unime_kedro.tracking.provenance import content_hash
+from unime_kedro.tracking.contents import content_hash
 
 log = logging.getLogger(__name__)
 

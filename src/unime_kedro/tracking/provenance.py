@@ -10,20 +10,19 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from unime_kedro.tracking.metrics import plain
+from unime_kedro.tracking.surroundings import RESULTS
 
 #: packages whose versions are recorded, if they are installed
 PACKAGES = (
     "unime-kedro", "kedro", "polars", "pyarrow", "numpy", "torch", "transformers", "faiss-cpu", "faiss-gpu-cu12",
     "vllm", "mlflow", "great-expectations",
 )  # fmt: skip
-#: folders up to this size and number of files are hashed
-MAX_FOLDER_BYTES, MAX_FOLDER_FILES = 256 * 2**20, 2_000
 
 
 def git_tags(root: Path) -> dict[str, str]:
@@ -35,8 +34,8 @@ def git_tags(root: Path) -> dict[str, str]:
         return {}
     lines = done.stdout.splitlines()
     commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), "")
-    # dvc.lock is what `dvc repro` writes between two stages: a result, no code
-    dirty = any(not line.startswith("#") and not line.endswith((" dvc.lock", "/dvc.lock")) for line in lines)
+    results = tuple(f"{before}{name}" for name in RESULTS for before in " /")
+    dirty = any(not line.startswith("#") and not line.endswith(results) for line in lines)
     tags = {"git.dirty": str(dirty).lower()}
     return tags | {"mlflow.source.git.commit": commit} if commit and commit != "(initial)" else tags
 
@@ -147,37 +146,3 @@ def config_hash(config: Mapping[str, Any]) -> str:
 def without_password(uri: str) -> str:
     """Return a URI, or a text that holds some, with passwords replaced by ``***``."""
     return re.sub(r"(?<=://)([^/@:\s]*):[^/@\s]*@", r"\1:***@", uri)
-
-
-def content_hash(path: Path) -> str | None:
-    """Return the sha256 of a file's bytes, or of a small folder.
-
-    A folder's hash is that of the lines ``<sha256>  <relative path>`` of its files in sorted order, what ``sha256sum``
-    prints. None for something that does not exist, and for folders beyond 256 MiB or 2,000 files.
-    """
-    if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    if not path.is_dir():
-        return None
-    files = _small_folder(path)
-    if files is None:
-        return None
-    lines = "".join(f"{content_hash(file)}  {file.relative_to(path).as_posix()}\n" for file in files)
-    return hashlib.sha256(lines.encode("utf-8")).hexdigest()
-
-
-def _small_folder(folder: Path) -> list[Path] | None:
-    """Return the sorted files below a folder, or None once it proves too large to hash."""
-    files, size = [], 0
-    for file in _walk(folder):
-        files.append(file)
-        size += file.stat().st_size
-        if size > MAX_FOLDER_BYTES or len(files) > MAX_FOLDER_FILES:
-            return None
-    return sorted(files, key=lambda file: file.relative_to(folder).as_posix())
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for parent, _, names in os.walk(folder):
-        yield from (path for name in names if (path := Path(parent, name)).is_file())

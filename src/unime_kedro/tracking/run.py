@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -214,6 +215,13 @@ class TrackedRun:
     def text(self, text: str, path: str) -> None:
         """Store a text as an artifact."""
         self._artifact(path, lambda: self.client.log_text(self.run_id, text, path))
+
+    def data(self, data: bytes, name: str) -> None:
+        """Store bytes as an artifact."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / name
+            file.write_bytes(data)
+            self.file(file)
 
     def file(self, file: Path, folder: str | None = None) -> None:
         """Store a copy of a file as an artifact."""

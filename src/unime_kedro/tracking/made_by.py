@@ -1,0 +1,82 @@
+"""Which run made these bytes?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from unime_kedro.errors import DataError
+from unime_kedro.tracking.contents import contents_of
+from unime_kedro.tracking.stage_runs import makers
+
+
+class MadeBy(NamedTuple):
+    """A file or folder and the runs that wrote exactly its bytes.
+
+    Attributes:
+        path: As it was given.
+        md5: As DVC has it.
+        stage: The stage of DVC that ``runs.json`` names, "" if none.
+        runs: run_id, name, command, commit, dirty, ended (milliseconds) of every known run, the latest first. A run that
+            ``runs.json`` names and this tracking store does not know has its run_id alone.
+    """
+
+    path: Path
+    md5: str
+    stage: str
+    runs: list[dict[str, Any]]
+
+
+def made_by(path: Path, root: Path, client: Any) -> MadeBy:
+    """Look the bytes of a file or folder up in ``runs.json`` and in the tracking store.
+
+    Args:
+        path: A file or folder.
+        root: The project root.
+        client: MLflow's client, None for a project without a store.
+
+    Raises:
+        DataError: The path does not exist, or is a folder too large to hash.
+    """
+    found = contents_of(path)
+    if found is None:
+        raise DataError(f"{path} does not exist")
+    if found.md5 is None:
+        raise DataError(f"{path} has too many files to be hashed; name one of them, or what describes them")
+    named = [one for one in makers(root) if one.md5 == found.md5]
+    known = _known(found.md5, client) if client is not None else []
+    ids = {run["run_id"] for run in known}
+    others = [{"run_id": one.run_id} for one in named if one.run_id not in ids]
+    return MadeBy(path, found.md5, named[0].stage if named else "", [*known, *others])
+
+
+def _known(md5: str, client: Any) -> list[dict[str, Any]]:
+    """Search all runs of the store for one that wrote these bytes; hashes are tags, by dataset."""
+    runs = []
+    for experiment in client.search_experiments():
+        token = None
+        while True:
+            page = client.search_runs([experiment.experiment_id], max_results=1000, page_token=token)
+            runs += [run for run in page if md5 in _outputs(run)]
+            token = page.token
+            if not token:
+                break
+    runs.sort(key=lambda run: run.info.start_time, reverse=True)
+    return [_facts(run) for run in runs]
+
+
+def _outputs(run: Any) -> set[str]:
+    tags = run.data.tags
+    return {tags[key] for key in tags if key.startswith("output.") and key.endswith(".md5")}
+
+
+def _facts(run: Any) -> dict[str, Any]:
+    tags = run.data.tags
+    return {
+        "run_id": run.info.run_id,
+        "name": run.info.run_name,
+        "command": tags.get("kedro.command", ""),
+        "commit": tags.get("mlflow.source.git.commit", ""),
+        "dirty": tags.get("git.dirty") == "true",
+        "ended": run.info.end_time,
+    }
