@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unime_kedro import __version__
+from unime_kedro.audit.command import audit_command
 from unime_kedro.command_errors import RunFailed, readable_errors
 from unime_kedro.reproduce.commands import dvc_yaml_command
 from unime_kedro.reproduce.results_command import check_results_command
@@ -171,6 +172,7 @@ def main() -> None:
 
 
 main.add_command(benchmarks_command)
+main.add_command(audit_command)
 main.add_command(check_results_command)
 main.add_command(scores_group)
 

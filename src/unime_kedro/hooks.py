@@ -13,8 +13,8 @@ from kedro.framework.hooks import hook_impl
 from unime_kedro.config import Sources, check_parameters, data_root, fill_in, raise_faults
 from unime_kedro.errors import ConfigurationError, ModelError
 from unime_kedro.own_data import folder_faults, is_own_data
-from unime_kedro.tracking.files import written_elsewhere
 from unime_kedro.tracking.evidence import PAGES
+from unime_kedro.tracking.files import written_elsewhere
 from unime_kedro.tracking.hook import pipeline_label
 from unime_kedro.tracking.metrics import SUFFIX, plain
 

@@ -92,7 +92,7 @@ def test_a_run_in_changed_code_leaves_files_packages_and_a_patch(project: Projec
     assert (again / "src/toy/__init__.py").read_text() == "WORD = 'changed'\n"
     assert (again / "notes/ü new.txt").read_text() == "a new file\n"
     assert not (again / "dvc.lock").exists()
-    left = {"?? runs.json"}
+    left = {"?? runs.json", "?? .runs.lock"}
     assert set(git(project.root, "status", "--porcelain").splitlines()) == set(status.splitlines()) | left
     assert git(project.root, "ls-files", "notes") == ""  # the repository's own index is as it was
 

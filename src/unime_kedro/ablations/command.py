@@ -92,7 +92,7 @@ def ablate(choice: Choice, say: Say) -> bool:
         _describe(plan, selected, states, say)
         return True
     folder = group_folder(project, choice.group)
-    with locked(folder / ".lock"), _parent(project, choice, folder) as parent:
+    with locked(folder / ".lock"), _parent(project, choice, group, folder) as parent:
         # another command may have been at it while this one waited
         states = {id(run): state_of(run, result_files(project, plan, run)) for run in plan.runs}
         done = [(run, record) for run in plan.runs if (record := states[id(run)].record) is not None]
@@ -154,11 +154,12 @@ def _tune_plan(project: Project, choice: Choice, group: Group, arms: Sequence[st
 
 
 @contextmanager
-def _parent(project: Project, choice: Choice, folder: Path) -> Iterator[Parent]:
+def _parent(project: Project, choice: Choice, group: Group, folder: Path) -> Iterator[Parent]:
     """Open the parent run; end it as KILLED or FAILED when it is left by an error."""
     kind = "tune" if choice.tune else "parent"
     name = f"{choice.group} tune" if choice.tune else choice.group
-    parent = Parent(project, name, choice.group, folder / f"{kind}.json")
+    keys = [*group.keys, *([group.tune.key] if group.tune else [])]
+    parent = Parent(project, name, choice.group, folder / f"{kind}.json", keys)
     parent.open()
     try:
         yield parent

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import getpass
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unime_kedro.ablations.project import Project
 from unime_kedro.ablations.state import write_json
+from unime_kedro.tracking.evidence import record_surroundings
+from unime_kedro.tracking.files import Places
 from unime_kedro.tracking.hook import PARENT_VARIABLE
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 #: tags of parents and children
 GROUP, ARM, SEED = "unime.ablation", "unime.ablation.arm", "unime.ablation.seed"
+#: tag of a parent: the parameters in which its arms may differ, with commas between them
+KEYS = "unime.ablation.keys"
 
 
 class Parent:
@@ -28,10 +32,11 @@ class Parent:
         name: Name of the run.
         group: Name of the group.
         file: Remembers the run, so that a group that is continued stays one run.
+        keys: The parameters in which its arms may differ.
     """
 
-    def __init__(self, project: Project, name: str, group: str, file: Path) -> None:
-        self._project, self._name, self._group, self._file = project, name, group, file
+    def __init__(self, project: Project, name: str, group: str, file: Path, keys: Sequence[str] = ()) -> None:
+        self._project, self._name, self._group, self._file, self._keys = project, name, group, file, keys
         self.run: TrackedRun | None = None
 
     def open(self) -> None:
@@ -61,6 +66,7 @@ class Parent:
             name = named_by_dvc(self._name)
             self.run = open_run(uri, self._project.root, config.tracking.experiment.name, name, tags)
             write_json(self._file, {"run_id": self.run.run_id, "uri": _without_password(uri)})
+        record_surroundings(self.run, self._project.root)
 
     def _reopened(self, uri: str, tags: Mapping[str, str]) -> TrackedRun | None:
         """Return the run of the last time, None where there is none (any more) in this store."""
@@ -103,6 +109,8 @@ class Parent:
             "kedro.command": command,
             "kedro.env": self._project.env or "local",
             GROUP: self._group,
+            KEYS: ",".join(self._keys),
+            "data.root": Places(self._project.root, self._project.base.data_root).portable_root(),
             **provenance.git_tags(self._project.root),
             **provenance.version_tags(),
             **provenance.hardware_tags(),

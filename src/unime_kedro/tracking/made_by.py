@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from unime_kedro.errors import DataError
 from unime_kedro.tracking.contents import contents_of
@@ -17,8 +18,8 @@ class MadeBy(NamedTuple):
         path: As it was given.
         md5: As DVC has it.
         stage: The stage of DVC that ``runs.json`` names, "" if none.
-        runs: run_id, name, command, commit, dirty, ended (milliseconds) of every known run, the latest first. A run that
-            ``runs.json`` names and this tracking store does not know has its run_id alone.
+        runs: run_id, name, command, commit, dirty, ended (milliseconds) of every known run, the latest first. A run
+            that ``runs.json`` names and this tracking store does not know has its run_id alone.
     """
 
     path: Path
@@ -44,30 +45,39 @@ def made_by(path: Path, root: Path, client: Any) -> MadeBy:
     if found.md5 is None:
         raise DataError(f"{path} has too many files to be hashed; name one of them, or what describes them")
     named = [one for one in makers(root) if one.md5 == found.md5]
-    known = _known(found.md5, client) if client is not None else []
+    known = made_by_hash(found.md5, client) if client is not None else []
     ids = {run["run_id"] for run in known}
     others = [{"run_id": one.run_id} for one in named if one.run_id not in ids]
     return MadeBy(path, found.md5, named[0].stage if named else "", [*known, *others])
 
 
-def _known(md5: str, client: Any) -> list[dict[str, Any]]:
-    """Search all runs of the store for one that wrote these bytes; hashes are tags, by dataset."""
+def made_by_hash(md5: str, client: Any) -> list[dict[str, Any]]:
+    """Return the facts of all runs of a store that wrote these bytes, the latest first; hashes are tags, by dataset."""
+    if client not in _WRITERS:
+        _WRITERS[client] = _writers(client)
+    return _WRITERS[client].get(md5, [])
+
+
+#: every run of a store is read once per process, not once per file
+_WRITERS: WeakKeyDictionary[Any, dict[str, list[dict[str, Any]]]] = WeakKeyDictionary()
+
+
+def _writers(client: Any) -> dict[str, list[dict[str, Any]]]:
     runs = []
     for experiment in client.search_experiments():
         token = None
         while True:
             page = client.search_runs([experiment.experiment_id], max_results=1000, page_token=token)
-            runs += [run for run in page if md5 in _outputs(run)]
+            runs += page
             token = page.token
             if not token:
                 break
-    runs.sort(key=lambda run: run.info.start_time, reverse=True)
-    return [_facts(run) for run in runs]
-
-
-def _outputs(run: Any) -> set[str]:
-    tags = run.data.tags
-    return {tags[key] for key in tags if key.startswith("output.") and key.endswith(".md5")}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for run in sorted(runs, key=lambda run: run.info.start_time, reverse=True):
+        tags = run.data.tags
+        for md5 in {tags[key] for key in tags if key.startswith("output.") and key.endswith(".md5")}:
+            found.setdefault(md5, []).append(_facts(run))
+    return found
 
 
 def _facts(run: Any) -> dict[str, Any]:

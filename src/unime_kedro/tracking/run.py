@@ -56,13 +56,35 @@ def open_run(uri: str, root: Path, experiment: str, name: str, tags: Mapping[str
             experiment_id = _experiment(client, experiment, _artifact_root(uri, root))
             run = client.create_run(experiment_id, run_name=name, tags={k: v[:_MAX_TAG] for k, v in tags.items()})
     except Exception as error:
-        reason = without_password(" ".join(str(error).split()))[:300] or type(error).__name__
         raise TrackingError(
-            f"Runs cannot be tracked in {without_password(uri)}: {reason}\n"
+            f"Runs cannot be tracked in {without_password(uri)}: {_reason(error)}\n"
             "Set server.mlflow_tracking_uri in conf/base/mlflow.yml or the variable MLFLOW_TRACKING_URI to a store "
             "that works, or run without tracking: UNIME_TRACKING=off kedro run ..."
         ) from error
     return TrackedRun(client, uri, experiment_id, run.info.run_id, name)
+
+
+def connect(uri: str) -> Any:
+    """Return a client of a store that answers.
+
+    Raises:
+        TrackingError: It does not.
+    """
+    try:
+        _check_uri(uri)
+        with _impatient():
+            client = _client(uri)
+            client.search_experiments(max_results=1)
+    except Exception as error:
+        raise TrackingError(
+            f"The runs in {without_password(uri)} cannot be read: {_reason(error)}\n"
+            "MLFLOW_TRACKING_URI, or server.mlflow_tracking_uri in conf/base/mlflow.yml, names the store."
+        ) from error
+    return client
+
+
+def _reason(error: Exception) -> str:
+    return without_password(" ".join(str(error).split()))[:300] or type(error).__name__
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Checks of finished runs: what MLflow recorded against files, code, configuration and predictions."""
