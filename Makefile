@@ -50,9 +50,9 @@ train rerank evaluate: $(STAMP)
 report: $(STAMP)
 	@$(BIN)/kedro run --pipelines=judge_card,report $(if $(ENV),--env=$(ENV))
 
-# the stages' commands are found on the PATH
+# dvc repro, and a look at the bytes of all results
 reproduce: $(STAMP)
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/dvc repro
+	@$(BIN)/unime reproduce
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

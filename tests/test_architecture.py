@@ -23,7 +23,7 @@ ALLOWED = {
     "tracking": {"quality", "io"},
     "reporting": {"evaluation", "io"},
     "ablations": {"tracking", "evaluation", "io", "mining", "mllm", "own_data"},
-    "reproduce": {"ablations", "command_errors", "io", "settings"},
+    "reproduce": {"ablations", "command_errors", "io", "settings", "tracking"},
 }
 SHARED = {"atomic", "config", "errors", "imports", "parameters", "paths", "processes", "progress"}
 NO_FRAMEWORK = {"minimmeb", "mllm", "mining", "learning", "evaluation", "reporting"}
