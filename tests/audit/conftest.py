@@ -8,15 +8,23 @@ from pathlib import Path
 import pytest
 from audited_project import Copy, new_copy
 
+from unime_kedro.atomic import locked
+
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Copy:
-    """A copy in which mine, train and an ablation of two arms were run."""
-    copy = new_copy(tmp_path_factory.mktemp("audited") / "project")
-    copy.run("kedro", "run", "--env=smoke", "--pipeline=mine")
-    copy.run("kedro", "run", "--env=smoke", "--pipeline=train", "--params=train.steps=4")
-    copy.run("unime", "ablate", "components", "--env=smoke", "--arms=hard,soft", "--seeds=1")
-    return copy
+def made(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Copy:
+    """A copy in which mine, train and an ablation of two arms were run; once for all processes that run tests."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base if worker_id == "master" else base.parent) / "audited"
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with locked(root.with_suffix(".lock")):
+        if not root.with_suffix(".done").exists():
+            copy = new_copy(root)
+            copy.run("kedro", "run", "--env=smoke", "--pipeline=mine")
+            copy.run("kedro", "run", "--env=smoke", "--pipeline=train", "--params=train.steps=4")
+            copy.run("unime", "ablate", "components", "--env=smoke", "--arms=hard,soft", "--seeds=1")
+            root.with_suffix(".done").touch()
+    return Copy(root)
 
 
 @pytest.fixture

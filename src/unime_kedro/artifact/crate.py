@@ -15,7 +15,7 @@ PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 _CRATE = "https://w3id.org/ro/crate/1.1"
 _TERMS = {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}
 _KINDS = {
-    ".parquet": "application/vnd.apache.parquet", ".json": "application/json", ".html": "text/html",
+    ".parquet": "application/x-parquet", ".json": "application/json", ".html": "text/html",
     ".md": "text/markdown", ".yml": "application/yaml", ".yaml": "application/yaml", ".txt": "text/plain",
     ".png": "image/png", ".diff": "text/x-diff", ".lock": "application/yaml",
 }  # fmt: skip
@@ -42,7 +42,7 @@ def metadata(records: Sequence[RunRecord], members: Sequence[Member], title: str
     inside = {member.path for member in members}
     actions = [_action(record, inside) for record in records]
     others = [entity for record in records for entity in _absent(record, inside)]
-    software = {f"#software-{_version(record)}": _software(record) for record in records}
+    software = {f"urn:unime-kedro:commit:{_version(record)}": _software(record) for record in records}
     properties = {one["@id"]: one for record in records for one in _parameters(record)}
     root = {
         "@id": "./",
@@ -95,7 +95,7 @@ def _file(member: Member) -> dict[str, Any]:
 
 def _action(record: RunRecord, inside: set[str]) -> dict[str, Any]:
     software, used = (
-        {"@id": f"#software-{_version(record)}"},
+        {"@id": f"urn:unime-kedro:commit:{_version(record)}"},
         [_reference(record, e, inside) for e in record.side("input")],
     )
     used += [{"@id": one["@id"]} for one in _parameters(record)]
@@ -163,10 +163,9 @@ def _software(record: RunRecord) -> dict[str, Any]:
     version = record.tags.get("version.unime-kedro", "unknown")
     dirty = " with changes" if record.tags.get("git.dirty") == "true" else ""
     return {
-        "@id": f"#software-{_version(record)}",
+        "@id": f"urn:unime-kedro:commit:{_version(record)}",
         "@type": "SoftwareApplication",
         "name": "unime-kedro",
-        "version": f"{version}, commit {_version(record)}{dirty}",
         "softwareVersion": f"{version}, commit {_version(record)}{dirty}",
         "url": "https://arxiv.org/abs/2510.13515",
         "softwareRequirements": f"Python {record.tags.get('version.python', '3.11')}",

@@ -95,7 +95,7 @@ def describe(record: RunRecord, files: Mapping[str, Path], own_data: bool) -> di
         return None
     mined = next((path for path in files if path.endswith("/mined.json") and _main(path)), None)
     made = datetime.fromtimestamp((record.end or record.start) / 1000, UTC).strftime("%Y-%m-%d")
-    objects = [_file_object(name, path, files[path], "application/vnd.apache.parquet") for name, path in found.items()]
+    objects = [_file_object(name, path, files[path], "application/x-parquet") for name, path in found.items()]
     sets = [_record_set(name, files[path]) for name, path in found.items()]
     if mined is not None:
         objects.append(_file_object("mined", mined, files[mined], "application/json"))

@@ -152,7 +152,7 @@ def _take_card(found: Gathered, entry: FileRecord, record: RunRecord, place: Pla
         return
     name = f"{package_root(record).removeprefix('files/')}/{entry.path.removeprefix(f'{DATA_ROOT}/')}"
     if not entry.path.startswith(DATA_ROOT):
-        name = folder.name if folder.is_absolute() else entry.path
+        name = folder.name  # a model that comes with the project, or lies elsewhere
     found.files[f"cards/{name}/{CARD}"] = folder / CARD
 
 
