@@ -20,10 +20,12 @@ ALLOWED = {
     "learning": {"mllm", "minimmeb", "evaluation"},
     "evaluation": {"mllm", "mining", "io", "minimmeb"},
     "quality": set(),
-    "tracking": {"quality", "io"},
+    "tracking": {"quality", "io", "settings"},
     "reporting": {"evaluation", "io"},
     "ablations": {"tracking", "evaluation", "io", "mining", "mllm", "own_data"},
-    "reproduce": {"ablations", "command_errors", "io", "settings", "tracking"},
+    "audit": {"ablations", "artifact", "command_errors", "evaluation", "settings", "tracking"},
+    "artifact": {"audit", "io", "settings", "tracking"},
+    "reproduce": {"ablations", "command_errors", "io", "optional_inputs", "settings", "tracking"},
 }
 SHARED = {"atomic", "config", "errors", "imports", "parameters", "paths", "processes", "progress"}
 NO_FRAMEWORK = {"minimmeb", "mllm", "mining", "learning", "evaluation", "reporting"}

@@ -22,6 +22,12 @@ def project_root(start: Path | None = None) -> Path:
     return here
 
 
+def in_project(path: str | Path) -> str:
+    """Return a path as :func:`resolve` finds it again in any copy of the project: relative where it lies below."""
+    full, root = resolve(path), project_root()
+    return full.relative_to(root).as_posix() if full.is_relative_to(root) else str(full)
+
+
 def resolve(path: str | Path) -> Path:
     """Return ``path`` as an absolute path; relative ones start at the project root."""
     path = Path(path).expanduser()

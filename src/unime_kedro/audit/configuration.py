@@ -14,7 +14,8 @@ from typing import Any
 from unime_kedro.audit.checkout import NoCheckout, tree_of
 from unime_kedro.audit.findings import FAIL, NOTE, PASS, SKIP, Finding, Place
 from unime_kedro.audit.record import RunRecord, located
-from unime_kedro.tracking.metrics import flat_parameters, leaves
+from unime_kedro.tracking.files import DATA_ROOT
+from unime_kedro.tracking.metrics import flat_parameters, leaves, plain
 from unime_kedro.tracking.provenance import config_hash
 from unime_kedro.tracking.surroundings import environment_tags
 
@@ -41,7 +42,8 @@ def check_configuration(record: RunRecord, place: Place) -> Iterator[Finding]:
 def _check_parameters(record: RunRecord) -> Finding:
     assert record.config is not None
     wanted = flat_parameters(record.config.get("parameters") or {}, _NO_LIMIT)
-    different = [key for key, value in wanted.items() if not _same(record.params.get(key), value)]
+    root = record.tags.get("data.root", "")
+    different = [key for key, value in wanted.items() if not _same(record.params.get(key), value, root)]
     more = sorted(set(record.params) - set(wanted))
     if not different and not more:
         return Finding("configuration", "parameters", PASS, f"{len(wanted)} in the database are those of config.yml")
@@ -50,9 +52,14 @@ def _check_parameters(record: RunRecord) -> Finding:
     return Finding("configuration", "parameters", FAIL, f"{text}{wanted.get(first)!r} in config.yml", _CHANGED)
 
 
-def _same(said: str | None, value: str) -> bool:
-    """Whether a parameter is that of the configuration; long ones are cut in the database."""
-    return said == value or (said is not None and said.endswith("…") and value.startswith(said[:-1]))
+def _same(said: str | None, value: str, data_root: str) -> bool:
+    """Whether a parameter is that of the configuration, which names no place of the machine; long ones are cut."""
+    if said is None:
+        return False
+    relative = value.replace(DATA_ROOT, data_root)
+    if said in (value, relative) or (DATA_ROOT in value and said.endswith(f"/{relative}")):
+        return True
+    return said.endswith("…") and any(text.startswith(said[:-1]) for text in (value, relative))
 
 
 def _check_surroundings(record: RunRecord) -> Iterator[Finding]:
@@ -137,8 +144,23 @@ def _resolved(tree: Path, record: RunRecord, options: Mapping[str, Any]) -> dict
     data_root = tree / "data-of-the-run"
     with _variables(tree, data_root):
         loader = loader_of(tree, record.tags.get("kedro.env"), options)
-        config = resolved_config(loader["parameters"], loader["catalog"], tree, data_root)
-    return _flat(config, {root: "<data root>"} if not Path(root).is_absolute() else {})
+        config = resolved_config(_typed(loader["parameters"]), loader["catalog"], tree, data_root)
+    return _flat(config, {root: DATA_ROOT} if not Path(root).is_absolute() else {})
+
+
+def _typed(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters as Kedro hands them on: typed sections have defaults and what follows from other keys."""
+    from pydantic import ValidationError
+
+    from unime_kedro.parameters import SECTIONS
+
+    found = dict(parameters)
+    for name, model in SECTIONS.items():
+        try:
+            found[name] = plain(model.model_validate(found[name])) if name in found else None
+        except ValidationError as error:
+            raise NoCheckout(f"section {name} of its parameters is none that this version reads: {error}") from error
+    return {name: value for name, value in found.items() if value is not None}
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from unime_kedro.audit.findings import FAIL, NOTE, PASS, SKIP, Finding, Place
 from unime_kedro.audit.record import RunRecord
+from unime_kedro.tracking.contents import Contents
 from unime_kedro.tracking.files import FileRecord
 
 #: its tag is the hash of the raw files, not of the file that describes them
@@ -56,7 +57,19 @@ def _check_file(entry: FileRecord, place: Place) -> Finding:
         return Finding("files", subject, PASS, f"{entry.path} has the recorded bytes")
     if place.packaged and found is None:
         return Finding("files", subject, SKIP, f"{entry.path} is not in the package; sha256 {_short(entry.sha256)}")
+    if place.packaged and (later := _of_another_run(entry, found, place)):
+        return Finding("files", subject, SKIP, f"{entry.path} is in the package as {later} wrote it")
     return _changed(entry, place, path, "is gone" if found is None else "has other bytes")
+
+
+def _of_another_run(entry: FileRecord, found: Contents | None, place: Place) -> str:
+    """Return the run of the same package that wrote the present bytes to the same place, "" if there is none."""
+    for record in place.records.values():
+        for other in record.side("output"):
+            same = place.data_root == place.root / record.tags.get("data.root", "")
+            if same and found and other.path == entry.path and other.sha256 == found.sha256:
+                return f"run {record.name} ({record.run_id[:8]})"
+    return ""
 
 
 def _changed(entry: FileRecord, place: Place, path: Path, what: str) -> Finding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 from unime_kedro.errors import DataError, UnimeError
 from unime_kedro.tracking.evidence import CHANGES, ENVIRONMENT, FILES
 from unime_kedro.tracking.files import DATA_ROOT, FileRecord
+from unime_kedro.tracking.metrics import metric_values
 
 #: artifacts of a run that belong to its record, besides metrics/<dataset>.json
 CONFIG, GROUP = "config.yml", "group.yml"
@@ -40,6 +42,7 @@ class RunRecord:
         changes: ``git.diff``, "" where the tree was that of the commit.
         group: ``group.yml`` of an ablation's parent.
         children: Ids of child runs, in the order of their start.
+        beginnings: Metrics under whose names a curve was recorded after a figure: that figure.
     """
 
     run_id: str
@@ -58,6 +61,7 @@ class RunRecord:
     changes: str = ""
     group: dict[str, Any] | None = None
     children: list[str] = field(default_factory=list)
+    beginnings: dict[str, float] = field(default_factory=dict)
 
     @property
     def commit(self) -> str:
@@ -146,6 +150,7 @@ def read_record(client: Any, run_id: str) -> RunRecord:
     names = {one.path for one in client.list_artifacts(run_id)}
     text = {name: _text(client, run_id, name) for name in (CONFIG, FILES, ENVIRONMENT, CHANGES, GROUP) if name in names}
     metrics = [one.path for one in client.list_artifacts(run_id, _METRICS)] if _METRICS in names else []
+    saved = {Path(path).stem: _json(path, _text(client, run_id, path)) for path in metrics}
     children = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'", max_results=1000)
     return RunRecord(
         run_id=run.info.run_id,
@@ -160,19 +165,32 @@ def read_record(client: Any, run_id: str) -> RunRecord:
         config=_parsed(CONFIG, text, yaml.safe_load),
         files=_files(text),
         environment=text.get(ENVIRONMENT, "").splitlines(),
-        metrics_files={
-            Path(path).stem: _parsed(path, {path: _text(client, run_id, path)}, json.loads) for path in metrics
-        },
+        metrics_files=saved,
         changes=text.get(CHANGES, ""),
         group=_parsed(GROUP, text, yaml.safe_load),
         children=[child.info.run_id for child in sorted(children, key=lambda child: child.info.start_time)],
+        beginnings=_beginnings(client, run, saved),
     )
 
 
+def _beginnings(client: Any, run: Any, saved: Mapping[str, Any]) -> dict[str, float]:
+    """Return the first value of metrics that went on as a curve, of those whose last value is not the saved one."""
+    found = {}
+    for dataset, content in saved.items():
+        for key, value in metric_values(dataset, content).items():
+            if key in run.data.metrics and run.data.metrics[key] != value:
+                points = client.get_metric_history(run.info.run_id, key)
+                if len({point.step for point in points}) > 1:
+                    found[key] = min(points, key=lambda point: (point.step, point.timestamp)).value
+    return found
+
+
 def _text(client: Any, run_id: str, path: str) -> str:
-    """Read an artifact; of a local store without a copy."""
+    """Read an artifact."""
     import tempfile
 
+    # a bar for every file of a few kilobytes
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(client.download_artifacts(run_id, path, folder))
         return file.read_bytes().decode("utf-8", errors="surrogateescape")
@@ -185,6 +203,10 @@ def _parsed(name: str, texts: Mapping[str, str], parse: Any) -> Any:
         return parse(texts[name])
     except (ValueError, yaml.YAMLError) as error:
         raise DataError(f"the run's artifact {name} cannot be read: {error}") from error
+
+
+def _json(path: str, text: str) -> Any:
+    return _parsed(path, {path: text}, json.loads)
 
 
 def _files(texts: Mapping[str, str]) -> list[FileRecord] | None:

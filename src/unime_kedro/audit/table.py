@@ -21,7 +21,7 @@ def as_text(record: RunRecord, findings: Sequence[Finding], width: int | None = 
     subjects = max((len(one.subject) for one in findings), default=0)
     subjects = min(subjects, width // 3)
     check = ""
-    for one in findings:
+    for one in _folded(findings):
         if one.check != check:
             check = one.check
             lines.append(check)
@@ -35,6 +35,20 @@ def as_text(record: RunRecord, findings: Sequence[Finding], width: int | None = 
             text = f"{one.check}, {one.subject}: {one.remedy}"
             lines += textwrap.wrap(text, width, initial_indent="  - ", subsequent_indent="    ")
     return "\n".join([*lines, "", summary(findings)])
+
+
+def _folded(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings with the files that are as they were in one line per side: there are dozens of them."""
+    found: list[Finding] = []
+    for side in ("input", "output"):
+        same = [f for f in findings if f.check == "files" and f.status == PASS and f.subject.startswith(f"{side} ")]
+        if same:
+            names = ", ".join(one.subject.removeprefix(f"{side} ") for one in same)
+            found.append(Finding("files", f"{len(same)} {side}s", PASS, f"have the recorded bytes: {names}"))
+    folded = iter(found)
+    rest = [one for one in findings if not (one.check == "files" and one.status == PASS)]
+    place = next((n for n, one in enumerate(rest) if one.check not in ("run",)), len(rest))
+    return [*rest[:place], *folded, *rest[place:]]
 
 
 def summary(findings: Sequence[Finding]) -> str:

@@ -11,6 +11,7 @@ from unime_kedro.evaluation.scores import benchmark_scores, query_measures
 from unime_kedro.evaluation.scoring import PREDICTIONS_SCHEMA, Scored
 from unime_kedro.evaluation.tasks import OwnCandidates, Task
 from unime_kedro.parameters import EvaluateParameters
+from unime_kedro.paths import in_project
 from unime_kedro.pipelines.evaluate.benchmarks import Loaded
 from unime_kedro.pipelines.evaluate.models import Evaluated
 
@@ -107,7 +108,7 @@ def queries_table(benchmarks: Loaded, excluded: pl.DataFrame) -> pl.DataFrame:
     ]
     contents = _contents(benchmarks)
     roots = pl.DataFrame(
-        {"benchmark": list(benchmarks), "image_root": [str(b.image_root) for b in benchmarks.values()]}
+        {"benchmark": list(benchmarks), "image_root": [in_project(b.image_root) for b in benchmarks.values()]}
     )
     key = ["benchmark", "dataset"]
     targets = contents.rename({"content_id": "target", "text": "target_text", "image": "target_image"})
