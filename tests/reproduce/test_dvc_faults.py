@@ -78,11 +78,31 @@ def test_the_disk_of_the_data_is_full(here):
         """,
     )
     before, after = output.split("now there is space")
-    assert "No space left on device. The disk is full: free some space" in before  # the stage's words
+    assert f"Error: the data root {here.root}/data/smoke cannot be used, nothing was run: No space left" in before
     assert f"The disk of {here.root}/data has 0 MiB left: free some space." in before
     assert before.rstrip().endswith(GOES_ON)
     assert ran(after) == {"select"}
     shutil.rmtree(kept)
+
+
+@mounts
+def test_the_disk_is_full_in_the_middle_of_a_stage(here):
+    output = mounted(
+        here,
+        """
+        mount -t tmpfs -o size=64k tmpfs data/smoke/05_model_input
+        fails unime reproduce --force --single-item select
+        mount -o remount,size=8m data/smoke/05_model_input
+        echo now there is space
+        unime reproduce --force --single-item select
+        """,
+    )
+    before, after = output.split("now there is space")
+    assert "05_model_input/mined.json" in before
+    assert "No space left on device. The disk is full: free some space" in before
+    assert before.rstrip().endswith(GOES_ON)
+    assert ran(after) == {"select"}
+    here.dvc("checkout", "--quiet", "select")  # what was written has gone with the mount
 
 
 @mounts
@@ -159,7 +179,7 @@ def test_a_damaged_file_of_the_cache_is_found_and_made_anew(here, gone):
     flip(copy) if not gone else copy.unlink()
     (here.root / POOL).unlink()
     if gone:
-        listed = here.run("dvc", "checkout", "pool", status=1)
+        listed = here.run("dvc", "checkout", "pool", status=255)
         assert f"Checkout failed for following targets:\n{POOL}" in listed
     else:
         output = here.run("unime", "reproduce", "pool", status=1)  # restored from the cache, as it is there

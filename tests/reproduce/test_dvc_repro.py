@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,24 @@ def test_an_experiment_in_a_copy_lands_in_the_projects_mlflow_under_its_name(pro
     assert Path(run.info.artifact_uri.removeprefix("file://")).is_relative_to(project.root)
     assert '"seldom"' in project.dvc("exp", "show", "--json")
     assert project.lock()["select"]["params"]["conf/base/parameters/select.yml"]["select"]["step"] == 5
+
+
+def test_a_queued_experiment_is_run_beside_the_project(project):
+    change = "conf/base/parameters/select.yml:select.step=2"
+    project.dvc("exp", "run", "--quiet", "--queue", "--name=queued", "-S", change, "select")
+    assert "Queued" in project.dvc("queue", "status")
+    project.dvc("queue", "start")
+    end = time.monotonic() + 120
+    while "Success" not in (status := project.dvc("queue", "status")):
+        assert "Failed" not in status, project.dvc("queue", "logs", "queued")
+        assert time.monotonic() < end
+        time.sleep(1)
+    shown = project.dvc("exp", "show", "--json")
+    assert '"queued"' in shown
+    (commit,) = project.run("git", "for-each-ref", "--format=%(objectname)", "refs/exps/**/queued").split()
+    parameters = yaml.safe_load(project.run("git", "show", f"{commit}:conf/base/parameters/select.yml"))
+    assert parameters["select"]["step"] == 2
+    assert project.run("git", "status", "--porcelain") == ""
 
 
 def test_lists_of_metrics_and_plots_can_be_shown(project):
