@@ -24,7 +24,7 @@ ALLOWED = {
     "reporting": {"evaluation", "io"},
     "ablations": {"tracking", "evaluation", "io", "mining", "mllm", "own_data"},
     "audit": {"ablations", "artifact", "command_errors", "evaluation", "settings", "tracking"},
-    "artifact": {"audit", "io", "settings", "tracking"},
+    "artifact": {"audit", "command_errors", "evaluation", "io", "own_data", "settings", "tracking"},
     "reproduce": {"ablations", "command_errors", "io", "optional_inputs", "settings"},
 }
 SHARED = {"atomic", "config", "errors", "imports", "parameters", "paths", "processes", "progress"}
