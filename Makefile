@@ -53,9 +53,9 @@ train rerank evaluate: $(STAMP)
 report: $(STAMP)
 	@$(BIN)/kedro run --pipelines=judge_card,report $(if $(ENV),--env=$(ENV))
 
-# the stages' commands are found on the PATH
+# dvc repro, and a look at the bytes of all results
 reproduce: $(STAMP)
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/dvc repro
+	@$(BIN)/unime reproduce && $(BIN)/unime check-results
 
 # they read the data root and the store of runs as `kedro run` does, and run in their own folder
 notebooks: $(STAMP)

@@ -21,7 +21,7 @@ from unime_kedro import __version__
 from unime_kedro.artifact.command import export_command
 from unime_kedro.audit.command import audit_command
 from unime_kedro.command_errors import RunFailed, readable_errors
-from unime_kedro.reproduce.commands import dvc_yaml_command
+from unime_kedro.reproduce.commands import dvc_yaml_command, reproduce_command
 from unime_kedro.reproduce.diagram_command import picture_command
 from unime_kedro.reproduce.results_command import check_results_command
 from unime_kedro.runs_commands import made_by_command, runs_group
@@ -168,7 +168,7 @@ def _hooks() -> tuple[Any, ...]:
 # ------------------------------------------------------------------------------------------------ unime
 
 
-@click.group(commands=[dvc_yaml_command], context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(commands=[dvc_yaml_command, reproduce_command], context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "--version", "-V", prog_name="unime-kedro")
 def main() -> None:
     """Tools around the pipelines of unime-kedro. Pipelines themselves are run with `kedro run`."""

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 
@@ -184,5 +185,37 @@ def test_a_stopped_group_goes_on_under_the_same_parent_run(small: AblationProjec
     finished = [run for run in runs if run.info.status == "FINISHED" and run not in parents]
     assert {run.data.tags["mlflow.parentRunId"] for run in finished} == {parents[0].info.run_id}
     assert sorted(run.info.run_name for run in finished) == ["hard seed 1", "in_batch seed 1"]
-    record = json.loads((small.run_folder("hard", 1) / "arm.json").read_text())
+    record = json.loads((small.run_folder("hard", 1) / "run_figures/arm.json").read_text())["figures"]
     assert client.get_run(record["mlflow_run_id"]).info.run_name == "hard seed 1"
+
+
+def test_equal_results_are_equal_files_and_what_is_of_a_run_lies_beside(small):
+    tables = small.root / "data/08_reporting/ablations"
+    folders = [small.run_folder(arm, 1) for arm in ("hard", "in_batch")]
+
+    def made(*options: str) -> tuple[list[bytes], str]:
+        done = small.ablate("components", "--seeds=1", *options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        results = [*(folder / "arm.json" for folder in folders), tables / "components.md", tables / "components.json"]
+        return [file.read_bytes() for file in results], done.stdout
+
+    def of_runs() -> dict[str, dict]:
+        return json.loads((tables / "run_figures/components.json").read_text())["figures"]["runs"]
+
+    first, output = made()
+    facts = of_runs()
+    assert set(facts) == {"hard seed 1", "in_batch seed 1"}
+    assert set(facts["hard seed 1"]) == {"code", "mlflow_run_id", "seconds", "finished"}
+    assert "Seconds per run, mean: in_batch" in output
+    assert not any(b"econds per run" in content or b"finished" in content for content in first)
+    for folder in folders:
+        shutil.rmtree(folder)
+    again, _ = made()
+    assert again == first
+    assert of_runs() != facts
+    for folder in folders:  # as after `dvc pull`: results, and nothing is known of their runs
+        shutil.rmtree(folder / "run_figures")
+    pulled, output = made("--table=only")
+    assert pulled == first
+    assert "Seconds per run" not in output
+    assert not (tables / "run_figures/components.json").exists()

@@ -11,6 +11,7 @@ from kedro.io import DataCatalog, DatasetError
 from unime_kedro.errors import DataError
 from unime_kedro.io.datasets import JsonFile
 from unime_kedro.io.optional import FigureFolder, JsonFolder, OptionalFile
+from unime_kedro.io.run_figures import write_run_figures
 
 
 def test_a_missing_file_is_none_and_one_that_is_there_is_read(tmp_path: Path) -> None:
@@ -56,5 +57,9 @@ def test_documents_of_a_folder(tmp_path: Path) -> None:
     for name, text in {"b.json": "[1]", "a.json": '{"x": 2}', "a.md": "no"}.items():
         (tmp_path / "f" / name).write_text(text)
     assert list(folder.load().items()) == [("a", {"x": 2}), ("b", [1])]
+    write_run_figures(tmp_path / "f/a.json", {"seconds": 3, "y": {"z": 4}})
+    assert folder.load() == {"a": {"x": 2, "seconds": 3, "y": {"z": 4}}, "b": [1]}
+    (tmp_path / "f/a.json").write_text('{"x": 3}')  # of another run than the figures beside it
+    assert folder.load() == {"a": {"x": 3}, "b": [1]}
     with pytest.raises(DataError, match="only read"):
         folder.save({})

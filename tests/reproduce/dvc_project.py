@@ -28,6 +28,9 @@ SMALLER = {
     },
 }
 
+#: of the ablation
+ARMS = ("in_batch", "hard")
+
 
 class DvcProject:
     """Runs ``dvc``, ``git`` and ``unime`` in a copy of the project."""
@@ -72,6 +75,11 @@ class DvcProject:
         for section, values in SMALLER.items():
             parameters.setdefault(section, {}).update(values)
         file.write_text(yaml.safe_dump(parameters, sort_keys=False))
+        file = root / "conf/smoke/ablations.yml"
+        groups = yaml.safe_load(file.read_text())
+        arms = groups["components"]["arms"]
+        groups["components"]["arms"] = {name: arms[name] for name in ARMS}
+        file.write_text(yaml.safe_dump(groups, sort_keys=False))
         project.run("unime", "dvc-yaml", "--env=smoke")
         project.run("git", "init", "--quiet")
         project.commit("start")
@@ -80,6 +88,11 @@ class DvcProject:
     def clone(self, root: Path) -> DvcProject:
         """Return a fresh clone of what is committed."""
         subprocess.run(["git", "clone", "--quiet", str(self.root), str(root)], check=True)
+        return DvcProject(root, Path(self.env["DVC_SITE_CACHE_DIR"]))
+
+    def copy(self, root: Path) -> DvcProject:
+        """Return a copy with data and cache."""
+        shutil.copytree(self.root, root, symlinks=True)
         return DvcProject(root, Path(self.env["DVC_SITE_CACHE_DIR"]))
 
     def run(self, *command: str, status: int = 0, **variables: str) -> str:
@@ -104,19 +117,30 @@ class DvcProject:
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "--allow-empty", "--message", message)
 
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command of DVC; what it prints goes to :attr:`printed`."""
+        with self.printed.open("w") as output:
+            return subprocess.Popen(
+                ["dvc", *arguments],
+                cwd=self.root,
+                env=self.env,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+
+    @property
+    def printed(self) -> Path:
+        """What a command prints that was started."""
+        return self.root.with_name(f"{self.root.name}.log")
+
     def kill(self, when: Callable[[], bool], *arguments: str) -> None:
         """Start a command of DVC, and kill it with all it has started as soon as something is so."""
-        process = subprocess.Popen(
-            ["dvc", *arguments],
-            cwd=self.root,
-            env=self.env,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        process = self.start(*arguments)
         end = time.monotonic() + 300
         while not when():
-            assert process.poll() is None, "it ended before it could be killed"
+            assert process.poll() is None, f"it ended before it could be killed: {self.printed.read_text()[-2000:]}"
             assert time.monotonic() < end
             time.sleep(0.005)
         os.killpg(process.pid, signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from pydantic import BaseModel
 
 from unime_kedro.tracking.provenance import (
+    code_commit,
+    code_tags,
     config_hash,
     git_tags,
     resolved_config,
@@ -72,11 +75,36 @@ def test_passwords_are_not_shown(uri: str, shown: str) -> None:
     assert without_password(uri) == shown
 
 
+def _git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    command = ["git", *identity, *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_the_commit_of_the_code_is_not_that_of_documents_and_results(tmp_path: Path) -> None:
+    def commit(name: str) -> str:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+        _git(tmp_path, "add", name)
+        _git(tmp_path, "commit", "-q", "-m", name)
+        return _git(tmp_path, "rev-parse", "HEAD")
+
+    assert code_tags(tmp_path) == {}
+    _git(tmp_path, "init", "-q")
+    assert code_tags(tmp_path) == {}
+    commit("README.md")
+    assert code_tags(tmp_path) == {}
+    for name in ("src/a.py", "conf/a.yml", "models/a", "pyproject.toml", "constraints.txt"):
+        code = commit(name)
+        latest = commit(f"{name.replace('/', '-')}.md")
+        assert code_tags(tmp_path) == {"git.code": code}
+    assert code_commit(code_tags(tmp_path) | git_tags(tmp_path)) == code
+    assert code_commit(git_tags(tmp_path)) == latest  # of runs that were recorded without it
+    assert code_commit({}) == ""
+
+
 def test_git_tags(tmp_path: Path) -> None:
-    def git(*arguments: str) -> str:
-        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
-        command = ["git", *identity, *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+    git = partial(_git, tmp_path)
 
     assert git_tags(tmp_path) == {}
     git("init", "-q")

@@ -16,7 +16,7 @@ from unime_kedro.ablations.parent import Parent
 from unime_kedro.ablations.plan import ArmRun, Plan, Variant, group_folder, make_plan
 from unime_kedro.ablations.project import Project
 from unime_kedro.ablations.state import OPTIONS, State, result_files, state_of
-from unime_kedro.ablations.table import metrics_of, write_table
+from unime_kedro.ablations.table import metrics_of, seconds_line, write_table
 from unime_kedro.ablations.tuning import choose, gather, tune_variants, tuned_overrides, write_tuned
 from unime_kedro.atomic import locked
 from unime_kedro.errors import ConfigurationError, DataError
@@ -207,6 +207,8 @@ def _show(batch: Batch, say: Say) -> bool:
     batch.parent.log(metrics_of(plan.name, rows), files, plan.group.model_dump())
     say("")
     say(page)
+    if seconds := seconds_line(batch.done):
+        say(seconds)
     say(f"written to {files[0]} and {files[1].name}")
     return True
 

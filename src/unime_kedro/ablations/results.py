@@ -61,7 +61,6 @@ class ArmResult:
     figures: dict[str, Figure]
     difference: Difference | None
     seeds: list[int]
-    seconds: float
     overrides: dict[str, Any] = field(default_factory=dict)
 
 
@@ -101,7 +100,6 @@ def arm_results(project: Project, plan: Plan, done: Done) -> list[ArmResult]:
                 figures=figures,
                 difference=None if arm == reference else _difference(group, by_arm[reference], runs, tables, arm),
                 seeds=sorted(run.seed for run, _ in runs),
-                seconds=statistics.fmean(float(record["seconds"]) for _, record in runs),
                 overrides={key: value for key, value in runs[0][0].overrides.items() if key != group.seed_key},
             )
         )

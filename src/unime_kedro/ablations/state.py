@@ -17,8 +17,9 @@ from unime_kedro.ablations.plan import ArmRun, Plan, differences, kedro_argument
 from unime_kedro.ablations.project import Project
 from unime_kedro.atomic import atomic_write
 from unime_kedro.errors import DataError
+from unime_kedro.io.run_figures import read_run_figures, write_run_figures
 
-#: written when a run has ended well, with everything about it
+#: written when a run has ended well, with everything about its result; when, how long, by what code lies apart
 DONE = "arm.json"
 #: written before it begins: what it is, so that a run of something else does not go on from its checkpoints
 BEGUN = "begun.json"
@@ -34,7 +35,8 @@ class State:
     Attributes:
         kind: ``done``, ``begun`` (goes on), ``stale`` (of other parameters or inputs, begins anew) or ``new``.
         reason: Why it is stale.
-        record: What :data:`DONE` holds, if done.
+        record: What :data:`DONE` holds, if done; and of the run that wrote it what is known: code, mlflow_run_id,
+            seconds, finished.
     """
 
     kind: Literal["done", "begun", "stale", "new"]
@@ -59,7 +61,7 @@ def state_of(run: ArmRun, results: Sequence[Path]) -> State:
     missing = [file.name for file in results if not file.exists()]
     if missing:
         return State("stale", f"its results are gone: {', '.join(missing)}")
-    return State("done", record=done)
+    return State("done", record=done | read_run_figures(run.folder / DONE))
 
 
 def _read(file: Path) -> dict[str, Any] | None:
@@ -91,6 +93,7 @@ def prepare(project: Project, plan: Plan, run: ArmRun, state: State) -> list[str
     if state.kind in ("stale", "new") and run.folder.exists():
         shutil.rmtree(run.folder)  # removes links, not what they point to
     run.folder.mkdir(parents=True, exist_ok=True)
+    write_run_figures(run.folder / DONE, {})
     (run.folder / DONE).unlink(missing_ok=True)
     write_json(run.folder / BEGUN, {"digest": run.digest, "parameters": run.parameters, "inputs": run.inputs})
     link_inputs(project, run.resolved, set(plan.inputs))
@@ -110,7 +113,7 @@ def finish(project: Project, plan: Plan, run: ArmRun, seconds: float, run_id: st
     Raises:
         DataError: A result is missing or cannot be read.
     """
-    from unime_kedro.tracking.provenance import git_tags
+    from unime_kedro.tracking.provenance import code_tags, git_tags
 
     missing = [str(file) for file in result_files(project, plan, run) if not file.exists()]
     if missing:
@@ -124,14 +127,18 @@ def finish(project: Project, plan: Plan, run: ArmRun, seconds: float, run_id: st
         "digest": run.digest,
         "parameters": run.parameters,
         "inputs": run.inputs,
-        "code": git_tags(project.root),
+        "metrics": read_metrics(project, plan, run),
+    }
+    # apart, so that equal results are equal files
+    of_run = {
+        "code": git_tags(project.root) | code_tags(project.root),
         "mlflow_run_id": run_id,
         "seconds": round(seconds, 1),
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "metrics": read_metrics(project, plan, run),
     }
     write_json(run.folder / DONE, record)
-    return record
+    write_run_figures(run.folder / DONE, of_run)
+    return record | of_run
 
 
 def metric_datasets(plan: Plan) -> list[str]:

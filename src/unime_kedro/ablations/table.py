@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,8 @@ from unime_kedro.ablations.project import Project
 from unime_kedro.ablations.results import ArmResult, Difference, Done, Figure, arm_results
 from unime_kedro.ablations.state import write_json
 from unime_kedro.atomic import atomic_write
+from unime_kedro.io.run_figures import write_run_figures
+from unime_kedro.tracking.provenance import code_commit
 
 #: a group's results below the data root, and whether people or programs read them
 RESULT_FILES = {"08_reporting/ablations/{group}.md": "page", "08_reporting/ablations/{group}.json": "out"}
@@ -37,6 +40,8 @@ def write_table(
     Returns:
         The page, its files below ``08_reporting/ablations``, and its rows.
     """
+    order = {run.label: place for place, run in enumerate(plan.runs)}
+    done = sorted(done, key=lambda one: order[one[0].label])  # not in the order in which they ended
     rows = arm_results(project, plan, done)
     notes = [*notes, *_notes(plan, rows, done)]
     page = markdown(plan, rows, notes, _tiny_note(plan))
@@ -44,6 +49,9 @@ def write_table(
     with atomic_write(files[0]) as temporary:
         temporary.write_text(page, encoding="utf-8")
     write_json(files[1], _document(plan, rows, notes, done))
+    of_runs = {run.label: {key: record[key] for key in _OF_A_RUN if key in record} for run, record in done}
+    known = {label: facts for label, facts in of_runs.items() if facts}
+    write_run_figures(files[1], {"runs": known} if known else {})
     return page, files, rows
 
 
@@ -153,16 +161,24 @@ def _notes(plan: Plan, rows: Sequence[ArmResult], done: Done) -> list[str]:
     notes = [f"{arm} is not in the table, it cannot be run here: {why}" for arm, why in plan.not_runnable.items()]
     if len({tuple(row.seeds) for row in rows}) > 1:
         notes.append("Not all arms have the same seeds: " + "; ".join(f"{r.arm} {r.seeds}" for r in rows) + ".")
-    commits = {str((record.get("code") or {}).get("mlflow.source.git.commit")) for _, record in done}
+    commits = {code_commit(code) for _, record in done if (code := record.get("code"))}
     if len(commits) > 1:
         notes.append(
             f"The runs are of {len(commits)} versions of the code: {', '.join(sorted(c[:10] for c in commits))}."
         )
     if any((record.get("code") or {}).get("git.dirty") == "true" for _, record in done):
         notes.append("Some runs are of code with changes that were not committed.")
-    if rows:
-        notes.append("Seconds per run, mean: " + ", ".join(f"{row.arm} {row.seconds:,.0f}" for row in rows) + ".")
     return notes
+
+
+def seconds_line(done: Done) -> str:
+    """Say how long the runs of each arm took, "" where that is not known; no part of the result, which has no times."""
+    seconds: dict[str, list[float]] = {}
+    for run, record in done:
+        if isinstance(record.get("seconds"), (int, float)):
+            seconds.setdefault(run.variant.arm, []).append(record["seconds"])
+    means = ", ".join(f"{arm} {statistics.fmean(values):,.0f}" for arm, values in seconds.items())
+    return f"Seconds per run, mean: {means}." if means else ""
 
 
 def _document(plan: Plan, rows: Sequence[ArmResult], notes: Sequence[str], done: Done) -> dict[str, Any]:
@@ -177,11 +193,13 @@ def _document(plan: Plan, rows: Sequence[ArmResult], notes: Sequence[str], done:
         "paper": plan.group.paper.model_dump() if plan.group.paper else None,
         "not_runnable": plan.not_runnable,
         "notes": list(notes),
-        "runs": {run.label: {key: record[key] for key in _OF_A_RUN} for run, record in done},
+        "runs": {run.label: {key: record[key] for key in _OF_A_RESULT} for run, record in done},
     }
 
 
-_OF_A_RUN = ("overrides", "digest", "inputs", "code", "mlflow_run_id", "seconds", "finished", "metrics")
+#: what a run's record says of its result, and of itself; the latter lies in a file beside the table's
+_OF_A_RESULT = ("overrides", "digest", "inputs", "metrics")
+_OF_A_RUN = ("code", "mlflow_run_id", "seconds", "finished")
 
 
 def metrics_of(name: str, rows: Sequence[ArmResult]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from unime_kedro.audit.arms import check_arms
 from unime_kedro.audit.commit import check_commit
 from unime_kedro.audit.configuration import check_configuration
 from unime_kedro.audit.environment import check_environment
-from unime_kedro.audit.files import check_files, check_lineage, check_run
+from unime_kedro.audit.files import check_files, check_lineage, check_raw, check_run
 from unime_kedro.audit.findings import Finding, Place
 from unime_kedro.audit.metrics import check_metrics
 from unime_kedro.audit.record import RunRecord, read_record
@@ -20,6 +20,7 @@ from unime_kedro.tracking.made_by import made_by_hash
 CHECKS: tuple[Callable[[RunRecord, Place], Iterator[Finding]], ...] = (
     check_run,
     check_files,
+    check_raw,
     check_lineage,
     check_stage,
     check_configuration,

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from unime_kedro.audit.findings import FAIL, NOTE, PASS, SKIP, Finding, Place
-from unime_kedro.audit.record import RunRecord
+from unime_kedro.audit.record import RunRecord, located
+from unime_kedro.minimmeb.corpus import folder_digest
 from unime_kedro.tracking.contents import Contents
 from unime_kedro.tracking.evidence import FILES
 from unime_kedro.tracking.files import FileRecord
 
-#: its tag is the hash of the raw files, not of the file that describes them
-_CORPUS = "input corpus.sha256"
+#: this tag is the hash of the raw files, not of the file that describes them
+_CORPUS_TAG = "input.corpus.sha256"
 #: an input with no known writer that needs none: it comes with the project
 _COMMITTED = ("models/", "conf/", "src/")
 _SIDES, _KINDS = ("input.", "output."), (".sha256", ".md5")
@@ -50,7 +51,7 @@ def _left_out(record: RunRecord) -> Iterator[Finding]:
     """Yield datasets whose hashes the database has, and which files.json does not name."""
     named = {f"{one.side}.{one.dataset.removeprefix('params:')}" for one in record.files or ()}
     hashed = {key.rpartition(".")[0] for key in record.tags if key.startswith(_SIDES) and key.endswith(_KINDS)}
-    for name in sorted(hashed - named - {_CORPUS.replace(" ", ".").removesuffix(".sha256")}):
+    for name in sorted(hashed - named - {_CORPUS_TAG.removesuffix(".sha256")}):
         text = f"{FILES} does not name it, the database has its hash"
         yield Finding("files", name.replace(".", " ", 1), FAIL, text, _CHANGED)
 
@@ -71,7 +72,7 @@ def _check_tags(entry: FileRecord, tags: dict[str, str]) -> Finding | None:
     subject = f"{entry.side} {entry.dataset}"
     for kind in ("sha256", "md5"):
         said = tags.get(f"{entry.side}.{entry.dataset.removeprefix('params:')}.{kind}")
-        if f"{subject}.{kind}" != _CORPUS and said != getattr(entry, kind):
+        if f"{subject}.{kind}".replace(" ", ".", 1) != _CORPUS_TAG and said != getattr(entry, kind):
             text = f"files.json says {kind} {_short(getattr(entry, kind))}, the database {_short(said)}"
             return Finding("files", subject, FAIL, text, _CHANGED)
     return None
@@ -144,6 +145,26 @@ def _damage(path: Path) -> str:
     except (pl.exceptions.PolarsError, OSError) as error:
         return f"is no readable parquet file ({str(error).splitlines()[0][:80]})"
     return ""
+
+
+def check_raw(record: RunRecord, place: Place) -> Iterator[Finding]:
+    """Yield whether the raw files are those that the corpus' digest was made of."""
+    digest = record.tags.get(_CORPUS_TAG)
+    parameters = (record.config or {}).get("parameters") or {}
+    if not digest or place.packaged or not {"demo", "ingest"} <= set(parameters):
+        return
+    root, pairs = (located(parameters[key]["root"], place.root, place.data_root) for key in ("demo", "ingest"))
+    if root not in (pairs, *pairs.parents):
+        yield Finding("files", "raw files", SKIP, f"{pairs} are data of your own, whose pictures ingest has hashed")
+    elif not root.is_dir():
+        yield Finding(
+            "files", "raw files", NOTE, f"{root.name} is not there", "kedro run --pipeline=demo draws it again"
+        )
+    elif folder_digest(root) == digest:
+        yield Finding("files", "raw files", PASS, f"{root.name} has the recorded digest, pictures included")
+    else:
+        remedy = "remove it, and kedro run --pipeline=demo draws it again"
+        yield Finding("files", "raw files", FAIL, f"{root.name} has not the recorded digest, {_short(digest)}", remedy)
 
 
 def check_lineage(record: RunRecord, place: Place) -> Iterator[Finding]:

@@ -68,15 +68,18 @@ class Place:
             self._hashes[path] = contents_of(path)
         return self._hashes[path]
 
+    def is_unchanged(self, entry: FileRecord) -> bool:
+        """Whether a file is there with the recorded bytes."""
+        found = self.contents(self.find(entry))
+        return found is not None and found.sha256 is not None and found.sha256 == entry.sha256
+
     def unchanged(self, record: RunRecord, dataset: str, side: str = "output") -> Path | None:
         """Return the file of a dataset if it is there with the recorded bytes, from DVC's cache if need be."""
         entry = next((one for one in record.side(side) if one.dataset == dataset), None)
         if entry is None or entry.sha256 is None:
             return None
-        path = self.find(entry)
-        found = self.contents(path)
-        if found is not None and found.sha256 == entry.sha256:
-            return path
+        if self.is_unchanged(entry):
+            return self.find(entry)
         return None if (entry.md5 or "").endswith(".dir") else self.cached(entry)
 
     def cached(self, entry: FileRecord) -> Path | None:
@@ -108,8 +111,7 @@ class Place:
             return False
         target.parent.mkdir(parents=True, exist_ok=True)
         path = self.find(entry)
-        found = self.contents(path)
-        if found is not None and found.sha256 == entry.sha256:
+        if self.is_unchanged(entry):
             copy: Callable[..., Any] = shutil.copytree if path.is_dir() else shutil.copyfile
             copy(path, target, **({"dirs_exist_ok": True} if path.is_dir() else {}))
             return True

@@ -9,6 +9,7 @@ from kedro.io import AbstractDataset
 
 from unime_kedro.atomic import atomic_write
 from unime_kedro.io.datasets import FileError, JsonFile, _File
+from unime_kedro.io.run_figures import merge, read_run_figures
 
 
 class OptionalFile(AbstractDataset[Any, Any]):
@@ -72,11 +73,15 @@ class FigureFolder(_File, AbstractDataset["dict[str, bytes]", "dict[str, bytes]"
 
 
 class JsonFolder(_File, AbstractDataset["dict[str, Any]", "dict[str, Any]"]):
-    """All JSON documents directly in a folder, by file name without suffix; none where there is no such folder."""
+    """All JSON documents directly in a folder, by file name without suffix; none where there is no such folder.
+
+    What is known of the runs that made them (see :mod:`.run_figures`) is put back into them.
+    """
 
     def load(self) -> dict[str, Any]:
         """Read and parse every ``*.json``, in order of their names."""
-        return {file.stem: JsonFile(str(file)).load() for file in sorted(self._filepath.glob("*.json"))}
+        files = sorted(self._filepath.glob("*.json"))
+        return {file.stem: merge(JsonFile(str(file)).load(), read_run_figures(file)) for file in files}
 
     def save(self, data: dict[str, Any]) -> None:
         """Refuse: several commands write here, each its own file."""

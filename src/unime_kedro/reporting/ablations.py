@@ -95,5 +95,5 @@ def _origin(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _commit(code: Mapping[str, Any]) -> str:
-    commit = str(code.get("mlflow.source.git.commit") or "")[:10]
+    commit = str(code.get("git.code") or code.get("mlflow.source.git.commit") or "")[:10]
     return f"{commit} (changed)" if commit and str(code.get("git.dirty")) == "true" else commit

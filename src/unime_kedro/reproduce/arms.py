@@ -27,6 +27,7 @@ def ablation_stages(project: Project, name: str, seeds: Sequence[int], source: S
     """
     from unime_kedro.ablations.config import FILE
     from unime_kedro.ablations.plan import stages_of
+    from unime_kedro.ablations.state import DONE
     from unime_kedro.ablations.table import RESULT_FILES
     from unime_kedro.ablations.tuning import FILE as TUNED
 
@@ -51,11 +52,12 @@ def ablation_stages(project: Project, name: str, seeds: Sequence[int], source: S
         {},
         {f"{data}/{file.format(group=name)}": kind for file, kind in RESULT_FILES.items()},
     )
-    # what the table is made of, and not the record beside it: that has the time in it
+    # what the table is made of: figures, predictions, and the record of what the arm is
     shown = {*group.results.metrics, *filter(None, [group.results.predictions])}
     paths = {_moved(path, data, folder) for dataset in shown if (path := source.path_of(dataset)) in whole.outs}
+    arm.outs[f"{folder}/{_ITEM}/{DONE}"] = "out"
+    paths.add(f"{folder}/{_ITEM}/{DONE}")
     table.deps |= {_named(path, a, s) for path in paths for a in group.arms for s in seeds}
-    arm.outs[f"{folder}/{_ITEM}/arm.json"] = "out"
     for file, key in ((FILE, name), (TUNED, name)):
         _add_group(arm, table, file, key, source)
     return [arm, table]

@@ -126,3 +126,11 @@ def difference(root: Path, env: str = "base", file: Path | None = None) -> str:
         there.splitlines(keepends=True), wanted.splitlines(keepends=True), file.name, "what it should be"
     )
     return "".join(lines)
+
+
+def stages_in(file: Path) -> dict[str, Any]:
+    """Return the stages of a ``dvc.yaml``, none where there is no such file."""
+    import yaml
+
+    found = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.is_file() else {}
+    return dict(found.get("stages") or {})

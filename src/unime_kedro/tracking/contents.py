@@ -6,7 +6,7 @@ import fnmatch
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,10 +44,15 @@ def contents_of(path: Path) -> Contents | None:
         return Contents(None, None, size)
     found = {file.relative_to(path).as_posix(): _file(file) for file in files}
     lines = "".join(f"{one.sha256}  {name}\n" for name, one in found.items())
-    kept = {name: one for name, one in found.items() if not _is_ignored(name)}
-    entries = [{"md5": kept[name].md5, "relpath": name} for name in sorted(kept)]
-    md5 = hashlib.md5(json.dumps(entries, sort_keys=True).encode("utf-8"), usedforsecurity=False).hexdigest()
-    return Contents(hashlib.sha256(lines.encode("utf-8")).hexdigest(), f"{md5}.dir", size)
+    md5 = folder_md5({name: str(one.md5) for name, one in found.items()})
+    return Contents(hashlib.sha256(lines.encode("utf-8")).hexdigest(), md5, size)
+
+
+def folder_md5(files: Mapping[str, str]) -> str:
+    """Return a folder's ``<md5>.dir``, as DVC has it, from relative path -> md5 of its files."""
+    entries = [{"md5": files[name], "relpath": name} for name in sorted(files) if not _is_ignored(name)]
+    digest = hashlib.md5(json.dumps(entries, sort_keys=True).encode("utf-8"), usedforsecurity=False)
+    return f"{digest.hexdigest()}.dir"
 
 
 def content_hash(path: Path) -> str | None:

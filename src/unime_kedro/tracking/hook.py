@@ -152,7 +152,8 @@ class TrackingHook:
         }
         if parent := os.environ.get(PARENT_VARIABLE):
             tags["mlflow.parentRunId"] = parent
-        tags |= provenance.git_tags(self._root) | provenance.seed_tags(self._parameters)
+        tags |= provenance.git_tags(self._root) | provenance.code_tags(self._root)
+        tags |= provenance.seed_tags(self._parameters)
         return tags | provenance.version_tags() | provenance.hardware_tags() | provenance.dvc_tags()
 
     def _mark_orphans(self, here: Any) -> None:

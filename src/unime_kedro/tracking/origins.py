@@ -14,6 +14,7 @@ from unime_kedro.errors import DataError
 from unime_kedro.paths import resolve
 from unime_kedro.tracking import live
 from unime_kedro.tracking.contents import content_hash
+from unime_kedro.tracking.provenance import code_commit
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def _origin(name: str, file: Path) -> dict[str, Any]:
     if tags:
         found |= {
             "command": tags.get("kedro.command", ""),
-            "commit": tags.get("mlflow.source.git.commit", ""),
+            "commit": code_commit(tags),
             "dirty": tags.get("git.dirty") == "true",
             "inputs": {key.split(".")[1]: tags[key] for key in sorted(tags) if _INPUT.fullmatch(key)},
             "seeds": {key.removeprefix(_SEED): tags[key] for key in sorted(tags) if key.startswith(_SEED)},

@@ -18,6 +18,8 @@ from typing import Any
 from unime_kedro.tracking.metrics import plain
 from unime_kedro.tracking.surroundings import RESULTS
 
+#: what shapes results, from the project root
+CODE = ("src", "conf", "models", "pyproject.toml", "constraints.txt")
 #: packages whose versions are recorded, if they are installed
 PACKAGES = (
     "unime-kedro", "kedro", "polars", "pyarrow", "numpy", "torch", "transformers", "faiss-cpu", "faiss-gpu-cu12",
@@ -38,6 +40,25 @@ def git_tags(root: Path) -> dict[str, str]:
     dirty = any(not line.startswith("#") and not line.endswith(results) for line in lines)
     tags = {"git.dirty": str(dirty).lower()}
     return tags | {"mlflow.source.git.commit": commit} if commit and commit != "(initial)" else tags
+
+
+def code_tags(root: Path) -> dict[str, str]:
+    """Return the last commit that changed what runs; empty outside a repository or without git.
+
+    A commit of documents or of results, such as ``dvc.lock``, comes after it and changes nothing that a result depends
+    on: what states this commit, and not the latest, stays the same on both sides of it.
+    """
+    command = ["git", "log", "--max-count=1", "--format=%H", "--", *CODE]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"git.code": commit} if (commit := done.stdout.strip()) else {}
+
+
+def code_commit(tags: Mapping[str, Any]) -> str:
+    """Return the commit of the code from a run's tags: :func:`code_tags`', that of :func:`git_tags` in older runs."""
+    return str(tags.get("git.code") or tags.get("mlflow.source.git.commit") or "")
 
 
 def command_line() -> str:

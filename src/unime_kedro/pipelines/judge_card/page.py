@@ -64,10 +64,11 @@ def _figures(metrics: Mapping[str, Any], scores: pl.DataFrame, margin: float | N
 def _facts(
     origin: Mapping[str, Any], judge: JudgeParameters, card: JudgeCardParameters, metrics: Mapping[str, Any]
 ) -> dict[str, str]:
-    from unime_kedro.tracking.provenance import command_line, git_tags
+    from unime_kedro.tracking.provenance import code_commit, code_tags, command_line, git_tags
 
-    known, tags = in_use(origin), git_tags(project_root())
-    commit = tags.get("mlflow.source.git.commit", "none")[:12]
+    known, root = in_use(origin), project_root()
+    tags = git_tags(root) | code_tags(root)
+    commit = code_commit(tags)[:12] or "none"
     return {
         "Judge": judge.model + (f" ({judge.revision})" if judge.revision else ""),
         "Fingerprint": known["model"],

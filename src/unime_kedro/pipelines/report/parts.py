@@ -47,10 +47,11 @@ def published() -> tuple[dict[str, list[str]], dict[str, dict[str, dict[str, flo
 
 def facts(origins: Mapping[str, Any], report: ReportParameters) -> dict[str, str]:
     """Return what the page's head says of this very run."""
-    from unime_kedro.tracking.provenance import command_line, git_tags
+    from unime_kedro.tracking.provenance import code_commit, code_tags, command_line, git_tags
 
-    tags = git_tags(project_root())
-    commit = tags.get("mlflow.source.git.commit", "none")[:12]
+    root = project_root()
+    tags = git_tags(root) | code_tags(root)
+    commit = code_commit(tags)[:12] or "none"
     changed = " with changed files" if tags.get("git.dirty") == "true" else ""
     return {
         "Command": command_line(),
