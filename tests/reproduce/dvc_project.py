@@ -77,8 +77,9 @@ class DvcProject:
         file.write_text(yaml.safe_dump(parameters, sort_keys=False))
         file = root / "conf/smoke/ablations.yml"
         groups = yaml.safe_load(file.read_text())
-        arms = groups["components"]["arms"]
-        groups["components"]["arms"] = {name: arms[name] for name in ARMS}
+        for arms in (groups["components"]["arms"], groups["components"]["paper"]["figures"]):
+            for name in set(arms) - set(ARMS):
+                del arms[name]
         file.write_text(yaml.safe_dump(groups, sort_keys=False))
         project.run("unime", "dvc-yaml", "--env=smoke")
         project.run("git", "init", "--quiet")

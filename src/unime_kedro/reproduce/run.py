@@ -44,7 +44,7 @@ def reproduce(root: Path, arguments: Sequence[str]) -> int:
 
 def _reasons(root: Path) -> Iterator[str]:
     """Yield what is wrong with the places that stages and DVC write to."""
-    for place in (root / "data", root / ".dvc"):
+    for place in (root / "data", root / ".dvc", root / ".dvc/cache"):
         if not place.is_dir():
             continue
         if os.statvfs(place).f_flag & os.ST_RDONLY or not os.access(place, os.W_OK):
