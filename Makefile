@@ -6,13 +6,16 @@
 # make report     one page with all results: data/08_reporting/report.html; the judge card beside it
 # make reproduce  all of these and an ablation, by dvc.yaml; what is up to date is not run
 # make ui         look at the runs in MLflow (PORT=5000)
+# make notebooks  run both notebooks on what is there, as pages beside the report (ENV=smoke)
+# make viz        the pipelines in Kedro-Viz, as a web page in build/
+# make picture    draw docs/images/pipeline.svg, the pipelines in the README
 # make test       run the tests
 # make lint       ruff, mypy, and whether dvc.yaml is what pipelines and catalog say
 # make bench      the measurements of benchmarks/README.md
 # make pretrain   train the embedded tiny models anew; a fresh clone has them
 # make clean      delete all data, judge scores and tracked runs (data/0*, data/ablations, data/smoke, mlflow.db, mlartifacts)
 .DEFAULT_GOAL := help
-.PHONY: help setup mine train rerank evaluate report reproduce test lint ui bench pretrain clean
+.PHONY: help setup mine train rerank evaluate report reproduce notebooks viz picture test lint ui bench pretrain clean
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -52,7 +55,21 @@ report: $(STAMP)
 
 # dvc repro, and a look at the bytes of all results
 reproduce: $(STAMP)
-	@$(BIN)/unime reproduce
+	@$(BIN)/unime reproduce && $(BIN)/unime check-results
+
+# they read the data root and the store of runs as `kedro run` does, and run in their own folder
+notebooks: $(STAMP)
+	@root="$${UNIME_DATA_ROOT:-data$(if $(filter smoke,$(ENV)),/smoke)}"; pages="$$(realpath -m "$$root/08_reporting/notebooks")"; \
+	$(if $(ENV),KEDRO_ENV=$(ENV)) $(BIN)/python -m nbconvert --execute --to html --log-level ERROR --KernelManager.transport_encryption=auto \
+	  --output-dir "$$pages" notebooks/*.ipynb && ls "$$pages"/*.html
+
+# FastAPI, which Kedro-Viz uses, warns of its own future
+viz: $(STAMP)
+	@PYTHONWARNINGS=ignore $(BIN)/kedro viz build
+	@echo "Look at it: $(BIN)/python -m http.server --directory build 4141, then http://127.0.0.1:4141"
+
+picture: $(STAMP)
+	@$(BIN)/unime picture
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

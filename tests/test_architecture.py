@@ -23,8 +23,8 @@ ALLOWED = {
     "tracking": {"quality", "io", "settings"},
     "reporting": {"evaluation", "io"},
     "ablations": {"tracking", "evaluation", "io", "mining", "mllm", "own_data"},
-    "audit": {"ablations", "artifact", "command_errors", "evaluation", "settings", "tracking"},
-    "artifact": {"audit", "io", "settings", "tracking"},
+    "audit": {"ablations", "artifact", "command_errors", "evaluation", "minimmeb", "settings", "tracking"},
+    "artifact": {"audit", "command_errors", "evaluation", "io", "own_data", "settings", "tracking"},
     "reproduce": {"ablations", "command_errors", "io", "optional_inputs", "settings", "tracking"},
 }
 SHARED = {"atomic", "config", "errors", "imports", "parameters", "paths", "processes", "progress"}

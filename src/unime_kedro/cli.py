@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unime_kedro import __version__
+from unime_kedro.artifact.command import export_command
 from unime_kedro.audit.command import audit_command
 from unime_kedro.command_errors import RunFailed, readable_errors
 from unime_kedro.reproduce.commands import dvc_yaml_command, reproduce_command
+from unime_kedro.reproduce.diagram_command import picture_command
 from unime_kedro.reproduce.results_command import check_results_command
+from unime_kedro.runs_commands import made_by_command, runs_group
 from unime_kedro.score_commands import benchmarks_command, scores_group
 
 if TYPE_CHECKING:
@@ -173,8 +176,12 @@ def main() -> None:
 
 main.add_command(benchmarks_command)
 main.add_command(audit_command)
+main.add_command(export_command)
 main.add_command(check_results_command)
+main.add_command(picture_command)
 main.add_command(scores_group)
+main.add_command(runs_group)
+main.add_command(made_by_command)
 
 
 @main.command("import-release")

@@ -37,10 +37,17 @@ from unime_kedro.config import environment_variable  # noqa: E402
 from unime_kedro.hooks import ParameterCheckHook, SummaryHook  # noqa: E402
 from unime_kedro.optional_inputs import OptionalInputsHook  # noqa: E402
 from unime_kedro.reproduce.work import WorkHook  # noqa: E402
+from unime_kedro.run_locks import RunLocksHook  # noqa: E402
 from unime_kedro.tracking.hook import TrackingHook  # noqa: E402
 
 _tracking = TrackingHook()
-HOOKS = (ParameterCheckHook(), OptionalInputsHook(), _tracking, WorkHook(), SummaryHook(_tracking))
+# the last one that wants to be first is: parameters are checked, then files are locked, then all the others are called
+_first = RunLocksHook(), ParameterCheckHook()
+HOOKS = (*_first, OptionalInputsHook(), _tracking, WorkHook(), SummaryHook(_tracking))
+
+# Kedro-Viz would write .viz/ with the times of nodes into the project at every `kedro run`, though MLflow has them
+# already; two runs at once would share that folder.
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro-viz",)
 
 DATA_CATALOG_CLASS = Catalog
 

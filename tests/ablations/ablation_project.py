@@ -16,10 +16,11 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = {
     "src/small/__init__.py": "",
     "src/small/settings.py": """
+        from unime_kedro.run_locks import RunLocksHook
         from unime_kedro.settings import CONFIG_LOADER_ARGS, DATA_CATALOG_CLASS
         from unime_kedro.tracking.hook import TrackingHook
 
-        HOOKS = (TrackingHook(),)
+        HOOKS = (RunLocksHook(), TrackingHook())
     """,
     "src/small/cli.py": """
         from unime_kedro.cli import cli, run_command

@@ -17,6 +17,7 @@ from toy_project import Project
 from unime_kedro.errors import DataError
 from unime_kedro.tracking import surroundings
 from unime_kedro.tracking.files import FileRecord
+from unime_kedro.tracking.made_by import made_by
 from unime_kedro.tracking.provenance import config_hash, git_tags
 from unime_kedro.tracking.stage_runs import Maker, makers, record_stage
 
@@ -169,3 +170,30 @@ def test_stages_side_by_side_lose_nothing(tmp_path: Path) -> None:
     both = [subprocess.Popen([sys.executable, "-c", code, name], cwd=tmp_path) for name in "ab"]
     assert [process.wait(timeout=60) for process in both] == [0, 0]
     assert len(list(makers(tmp_path))) == 20
+
+
+def test_makers_are_found_by_the_bytes_wherever_the_file_lies(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert project.kedro("run", "--pipeline=mine").returncode == 0
+    (run,) = project.runs()
+    copy = tmp_path / "copy"
+    copy.write_bytes((project.root / "data/doubled.json").read_bytes())
+    client = project.client()
+    found = made_by(copy, project.root, [client])
+    assert [(one["run_id"], one["command"]) for one in found.runs] == [
+        (run.info.run_id, "kedro run --pipeline=mine"),
+    ]
+    assert found.stage == ""
+    raw = project.root / "data/raw.json"  # read by the run, made by nobody
+    assert made_by(raw, project.root, [client]).runs == []
+    monkeypatch.setenv("DVC_STAGE", "demo")
+    record_stage(project.root, project.root / "data", "of another store", [record("<data root>/raw.json", _md5(raw))])
+    named = made_by(raw, project.root, [])
+    assert (named.stage, named.runs) == ("demo", [{"run_id": "of another store"}])
+    with pytest.raises(DataError, match="does not exist"):
+        made_by(tmp_path / "missing", project.root, [client])
+
+
+def _md5(file: Path) -> str:
+    return hashlib.md5(file.read_bytes()).hexdigest()

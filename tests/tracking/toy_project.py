@@ -22,7 +22,7 @@ FILES = {
     "src/toy/__init__.py": "",
     "src/toy/settings.py": """
         from unime_kedro.hooks import SummaryHook
-        from unime_kedro.settings import CONFIG_LOADER_ARGS, DATA_CATALOG_CLASS
+        from unime_kedro.settings import CONFIG_LOADER_ARGS, DATA_CATALOG_CLASS, DISABLE_HOOKS_FOR_PLUGINS
         from unime_kedro.tracking.hook import TrackingHook
 
         tracking = TrackingHook()

@@ -14,6 +14,8 @@ from unime_kedro.ablations.state import write_json
 from unime_kedro.tracking.evidence import record_surroundings
 from unime_kedro.tracking.files import Places
 from unime_kedro.tracking.hook import PARENT_VARIABLE
+from unime_kedro.tracking.store import TrackingError, impatient, is_remote, open_store
+from unime_kedro.tracking.unsent import Journal, open_unsent, sent_id, unsent_runs, unsent_uri
 
 if TYPE_CHECKING:
     from unime_kedro.tracking.run import TrackedRun
@@ -58,37 +60,42 @@ class Parent:
         if not config.enabled:
             return
         uri, tags = config.tracking_uri(self._project.root), self._tags()
-        self.run = self._reopened(uri, tags)
+        self.run = self._reopened(uri, config.tracking.experiment.name, tags)
         if self.run is None:
             from unime_kedro.tracking.provenance import named_by_dvc
             from unime_kedro.tracking.run import open_run
 
             name = named_by_dvc(self._name)
             self.run = open_run(uri, self._project.root, config.tracking.experiment.name, name, tags)
-            write_json(self._file, {"run_id": self.run.run_id, "uri": _without_password(uri)})
+            write_json(self._file, {"run_id": self.run.run_id, "uri": _without_password(self.run.uri)})
         record_surroundings(self.run, self._project.root)
 
-    def _reopened(self, uri: str, tags: Mapping[str, str]) -> TrackedRun | None:
+    def _reopened(self, uri: str, experiment: str, tags: dict[str, str]) -> TrackedRun | None:
         """Return the run of the last time, None where there is none (any more) in this store."""
         try:
             known = json.loads(self._file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        if known.get("uri") != _without_password(uri):
+        run_id = known.get("run_id")
+        if known.get("uri") == _without_password(unsent_uri(self._project.root)):
+            run_id = sent_id(self._project.root, run_id)
+        elif known.get("uri") != _without_password(uri):
             return None
-        from mlflow import MlflowClient
+        if not run_id:
+            return None
         from mlflow.exceptions import MlflowException
 
         from unime_kedro.tracking.run import TrackedRun
 
-        client = MlflowClient(tracking_uri=uri)
         try:
-            found = client.get_run(known["run_id"])
-        except MlflowException:
+            client = open_store(uri)
+            found = client.get_run(run_id)
+        except (MlflowException, TrackingError):
             return None
         if found.info.lifecycle_stage == "deleted":
             return None
-        run = TrackedRun(client, uri, found.info.experiment_id, found.info.run_id, self._name)
+        journal = Journal(self._project.root, experiment, found.info.start_time, tags) if is_remote(uri) else None
+        run = TrackedRun(client, uri, found.info.experiment_id, found.info.run_id, self._name, journal=journal)
         client.update_run(run.run_id, status="RUNNING")
         run.tags(tags)
         run.flush()
@@ -119,7 +126,7 @@ class Parent:
 
     def environment(self) -> dict[str, str]:
         """Return the variables that make other runs children of this one."""
-        return {PARENT_VARIABLE: self.run.run_id} if self.run else {}
+        return {PARENT_VARIABLE: self.run.opened_id} if self.run else {}
 
     def child(self, options_file: Path, label: str, arm: str, seed: int) -> str | None:
         """Return the id of the child that a command has written, and name it in MLflow; None if there is none.
@@ -134,22 +141,37 @@ class Parent:
             return None
         from unime_kedro.tracking.provenance import named_by_dvc
 
-        client, run_id = self.run.client, self.run.run_id
         try:
-            query = f"tags.`mlflow.parentRunId` = '{run_id}'"
-            order = ["attributes.start_time DESC"]
-            found = client.search_runs([self.run.experiment_id], query, max_results=1000, order_by=order)
-            mine = [run for run in found if str(options_file) in run.data.tags.get("kedro.command", "")]
-            if not mine:
-                return None
-            child: str = mine[0].info.run_id
-            client.update_run(child, name=named_by_dvc(label))
-            for key, value in {GROUP: self._group, ARM: arm, SEED: str(seed)}.items():
-                client.set_tag(child, key, value)
+            with impatient():
+                mine = [
+                    (client, run)
+                    for client, run in self._children(self.run)
+                    if str(options_file) in run.data.tags.get("kedro.command", "")
+                ]
+                if not mine:
+                    return None
+                client, latest = max(mine, key=lambda pair: pair[1].info.start_time)
+                child: str = latest.info.run_id
+                client.update_run(child, name=named_by_dvc(label))
+                for key, value in {GROUP: self._group, ARM: arm, SEED: str(seed)}.items():
+                    client.set_tag(child, key, value)
         except Exception as error:  # the results are on disk; a name in MLflow is not worth them
             self.run._warn(error)
             return None
         return child
+
+    def _children(self, parent: TrackedRun) -> list[tuple[Any, Any]]:
+        """Return client and run of every child, also of those that could not reach the parent's server."""
+        query = f"tags.`mlflow.parentRunId` = '{parent.opened_id}'"
+        there = []
+        try:
+            there = parent.client.search_runs([parent.experiment_id], query, max_results=1000)
+        except Exception as error:  # those that are kept here can be named nevertheless
+            parent._warn(error)
+        local = open_unsent(self._project.root)
+        here = unsent_runs(local) if local is not None else []
+        mine = [run for run in here if run.data.tags.get("mlflow.parentRunId") == parent.opened_id]
+        return [(parent.client, run) for run in there] + [(local, run) for run in mine]
 
     def log(self, values: Mapping[str, float], files: list[Path], parameters: Mapping[str, Any]) -> None:
         """Write the table's figures, files and the group's definition to the run."""

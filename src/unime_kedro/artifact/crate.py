@@ -1,4 +1,4 @@
-"""RO-Crate metadata of a package: a Process Run Crate (https://w3id.org/ro/wfrun/process/0.5), see decision 10."""
+"""RO-Crate metadata of a package: a Process Run Crate (https://w3id.org/ro/wfrun/process/0.5), see decision 11."""
 
 from __future__ import annotations
 

@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from unime_kedro.audit.arms import check_arms
-from unime_kedro.audit.configuration import check_commit, check_configuration
+from unime_kedro.audit.commit import check_commit
+from unime_kedro.audit.configuration import check_configuration
 from unime_kedro.audit.environment import check_environment
-from unime_kedro.audit.files import check_files, check_lineage, check_run
+from unime_kedro.audit.files import check_files, check_lineage, check_raw, check_run
 from unime_kedro.audit.findings import Finding, Place
 from unime_kedro.audit.metrics import check_metrics
 from unime_kedro.audit.record import RunRecord, read_record
+from unime_kedro.audit.stage import check_stage
 from unime_kedro.tracking.made_by import made_by_hash
 
 CHECKS: tuple[Callable[[RunRecord, Place], Iterator[Finding]], ...] = (
     check_run,
     check_files,
+    check_raw,
     check_lineage,
+    check_stage,
     check_configuration,
     check_commit,
     check_metrics,
@@ -64,6 +68,6 @@ def _read(client: Any, run_id: str) -> RunRecord | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        return read_record(client, run_id)
+        return read_record(client, run_id, curves=False)
     except MlflowException:  # deleted, or in another store
         return None

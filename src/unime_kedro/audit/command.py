@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +41,7 @@ def audit_command(run: str | None, rerun: bool, artifact: Path | None, data_root
         raise click.UsageError("Name a run, or a package by --artifact=FILE.")
     if artifact is not None and rerun:
         raise click.UsageError("--rerun needs the clone that the run was made in; a package has no code to run.")
-    with readable_errors():
+    with readable_errors(), _interruptible():
         if artifact is not None:
             from unime_kedro.artifact.reading import audit_artifact
 
@@ -49,6 +52,18 @@ def audit_command(run: str | None, rerun: bool, artifact: Path | None, data_root
     click.echo(table.as_json(record, findings) if as_json else table.as_text(record, findings))
     if any(one.status == FAIL for one in findings):
         sys.exit(1)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """End with the usual status, 1 being that of an audit that found something; SIGTERM cleans up like Ctrl-C."""
+    with suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("Interrupted. Nothing was changed; the worktree of the audit is removed.", err=True)
+        sys.exit(130)
 
 
 def _audit_run(run: str, rerun: bool, data_root: Path | None) -> tuple[RunRecord, list[Finding]]:

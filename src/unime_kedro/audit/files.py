@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from unime_kedro.audit.findings import FAIL, NOTE, PASS, SKIP, Finding, Place
-from unime_kedro.audit.record import RunRecord
+from unime_kedro.audit.record import RunRecord, located
+from unime_kedro.minimmeb.corpus import folder_digest
 from unime_kedro.tracking.contents import Contents
+from unime_kedro.tracking.evidence import FILES
 from unime_kedro.tracking.files import FileRecord
 
-#: its tag is the hash of the raw files, not of the file that describes them
-_CORPUS = "input corpus.sha256"
+#: this tag is the hash of the raw files, not of the file that describes them
+_CORPUS_TAG = "input.corpus.sha256"
 #: an input with no known writer that needs none: it comes with the project
 _COMMITTED = ("models/", "conf/", "src/")
+_SIDES, _KINDS = ("input.", "output."), (".sha256", ".md5")
+_CHANGED = "one of the two was changed after the run; do not trust it"
 
 
 def check_run(record: RunRecord, place: Place) -> Iterator[Finding]:
@@ -27,14 +31,40 @@ def check_run(record: RunRecord, place: Place) -> Iterator[Finding]:
 def check_files(record: RunRecord, place: Place) -> Iterator[Finding]:
     """Yield every recorded file with whether its bytes are those that the run read or wrote."""
     if record.files is None:
-        if not record.children:
-            yield Finding("files", "files.json", FAIL, "the run recorded no files", "run it again with this version")
+        if reason := record.unreadable.get(FILES):
+            yield Finding(
+                "files", FILES, FAIL, f"cannot be read: {reason}", "it was changed after the run; run it again"
+            )
+        elif not record.children:
+            yield Finding("files", FILES, FAIL, "the run recorded no files", "run it again with this version")
         return
     if not record.side("output") and not record.children:
         yield Finding("files", "outputs", NOTE, "the run wrote no file")
     tags = record.tags
     for entry in record.files:
         yield _check_tags(entry, tags) or _check_file(entry, place)
+    yield from _left_out(record)
+    yield from _check_pages(record)
+
+
+def _left_out(record: RunRecord) -> Iterator[Finding]:
+    """Yield datasets whose hashes the database has, and which files.json does not name."""
+    named = {f"{one.side}.{one.dataset.removeprefix('params:')}" for one in record.files or ()}
+    hashed = {key.rpartition(".")[0] for key in record.tags if key.startswith(_SIDES) and key.endswith(_KINDS)}
+    for name in sorted(hashed - named - {_CORPUS_TAG.removesuffix(".sha256")}):
+        text = f"{FILES} does not name it, the database has its hash"
+        yield Finding("files", name.replace(".", " ", 1), FAIL, text, _CHANGED)
+
+
+def _check_pages(record: RunRecord) -> Iterator[Finding]:
+    """Yield pages whose copy in MLflow is not what the run wrote."""
+    for entry in record.side("output"):
+        name = PurePosixPath(entry.path).name
+        if record.pages.get(name, entry.sha256) != entry.sha256:
+            text = f"the run's artifact {name} is not the page that it wrote"
+            yield Finding(
+                "files", f"artifact {name}", FAIL, text, "it was changed after the run; look at the file instead"
+            )
 
 
 def _check_tags(entry: FileRecord, tags: dict[str, str]) -> Finding | None:
@@ -42,9 +72,9 @@ def _check_tags(entry: FileRecord, tags: dict[str, str]) -> Finding | None:
     subject = f"{entry.side} {entry.dataset}"
     for kind in ("sha256", "md5"):
         said = tags.get(f"{entry.side}.{entry.dataset.removeprefix('params:')}.{kind}")
-        if f"{subject}.{kind}" != _CORPUS and said != getattr(entry, kind):
+        if f"{subject}.{kind}".replace(" ", ".", 1) != _CORPUS_TAG and said != getattr(entry, kind):
             text = f"files.json says {kind} {_short(getattr(entry, kind))}, the database {_short(said)}"
-            return Finding("files", subject, FAIL, text, "one of the two was changed after the run; do not trust it")
+            return Finding("files", subject, FAIL, text, _CHANGED)
     return None
 
 
@@ -79,15 +109,29 @@ def _changed(entry: FileRecord, place: Place, path: Path, what: str) -> Finding:
     text = f"{entry.path} {what}" + (f", written by {later[0]}" if later else "")
     if found is not None and not later and (problem := _damage(path)):
         text += f" and {problem}"
-    if place.cached(entry) is not None:
-        remedy = (
-            f"the recorded bytes are in DVC's cache: git checkout <commit> -- dvc.lock && dvc checkout {entry.path}"
+    if (cached := place.cached(entry)) is not None:
+        status = NOTE if later or found is None else FAIL
+        return Finding(
+            "files", subject, status, f"{text}; DVC's cache has the recorded bytes", _restore(path, cached, place)
         )
-        return Finding("files", subject, NOTE if later or found is None else FAIL, text, remedy)
     remedy = (
         "give the run's command again" if entry.side == "output" else "make or fetch the recorded file again (dvc pull)"
     )
     return Finding("files", subject, FAIL, f"{text}; expected sha256 {_short(entry.sha256)}", remedy)
+
+
+def _restore(path: Path, cached: Path, place: Place) -> str:
+    """Return the command that brings back what is in DVC's cache."""
+    name = path.relative_to(place.root) if path.is_relative_to(place.root) else path
+    md5 = cached.parent.name + cached.name
+    lock = place.root / "dvc.lock"
+    if lock.is_file() and md5 in lock.read_text(encoding="utf-8"):
+        return f"dvc checkout --force {name}"
+    if cached.suffix != ".dir":
+        return f"cp {cached.relative_to(place.root)} {name}"
+    return (
+        f"git checkout $(git log --format=%h -S{md5} -- dvc.lock | tail -1) -- dvc.lock && dvc checkout --force {name}"
+    )
 
 
 def _damage(path: Path) -> str:
@@ -101,6 +145,26 @@ def _damage(path: Path) -> str:
     except (pl.exceptions.PolarsError, OSError) as error:
         return f"is no readable parquet file ({str(error).splitlines()[0][:80]})"
     return ""
+
+
+def check_raw(record: RunRecord, place: Place) -> Iterator[Finding]:
+    """Yield whether the raw files are those that the corpus' digest was made of."""
+    digest = record.tags.get(_CORPUS_TAG)
+    parameters = (record.config or {}).get("parameters") or {}
+    if not digest or place.packaged or not {"demo", "ingest"} <= set(parameters):
+        return
+    root, pairs = (located(parameters[key]["root"], place.root, place.data_root) for key in ("demo", "ingest"))
+    if root not in (pairs, *pairs.parents):
+        yield Finding("files", "raw files", SKIP, f"{pairs} are data of your own, whose pictures ingest has hashed")
+    elif not root.is_dir():
+        yield Finding(
+            "files", "raw files", NOTE, f"{root.name} is not there", "kedro run --pipeline=demo draws it again"
+        )
+    elif folder_digest(root) == digest:
+        yield Finding("files", "raw files", PASS, f"{root.name} has the recorded digest, pictures included")
+    else:
+        remedy = "remove it, and kedro run --pipeline=demo draws it again"
+        yield Finding("files", "raw files", FAIL, f"{root.name} has not the recorded digest, {_short(digest)}", remedy)
 
 
 def check_lineage(record: RunRecord, place: Place) -> Iterator[Finding]:

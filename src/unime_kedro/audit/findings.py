@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from unime_kedro.audit.record import RunRecord, located
 from unime_kedro.tracking.contents import Contents, contents_of
@@ -51,6 +53,11 @@ class Place:
     packaged: bool = False
     _hashes: dict[Path, Contents | None] = field(default_factory=dict)
 
+    def data_root_of(self, record: RunRecord) -> Path:
+        """Return the data root of another run of the same project or package."""
+        root = record.tags.get("data.root", "data")
+        return self.root / ("data" if self.packaged and Path(root).is_absolute() else root)
+
     def find(self, record: FileRecord) -> Path:
         """Return where a recorded file should lie."""
         return located(record.path, self.root, self.data_root)
@@ -61,25 +68,61 @@ class Place:
             self._hashes[path] = contents_of(path)
         return self._hashes[path]
 
-    def unchanged(self, record: RunRecord, dataset: str) -> Path | None:
-        """Return the file of an output if it is there with the recorded bytes, from DVC's cache if need be."""
-        entry = next((one for one in record.side("output") if one.dataset == dataset), None)
-        if entry is None:
+    def is_unchanged(self, entry: FileRecord) -> bool:
+        """Whether a file is there with the recorded bytes."""
+        found = self.contents(self.find(entry))
+        return found is not None and found.sha256 is not None and found.sha256 == entry.sha256
+
+    def unchanged(self, record: RunRecord, dataset: str, side: str = "output") -> Path | None:
+        """Return the file of a dataset if it is there with the recorded bytes, from DVC's cache if need be."""
+        entry = next((one for one in record.side(side) if one.dataset == dataset), None)
+        if entry is None or entry.sha256 is None:
             return None
-        path = self.find(entry)
-        found = self.contents(path)
-        if found is not None and found.sha256 is not None and found.sha256 == entry.sha256:
-            return path
-        cached = self.cached(entry)
-        return cached if cached is not None and not entry.md5.endswith(".dir") else None  # type: ignore[union-attr]
+        if self.is_unchanged(entry):
+            return self.find(entry)
+        return None if (entry.md5 or "").endswith(".dir") else self.cached(entry)
 
     def cached(self, entry: FileRecord) -> Path | None:
-        """Return the entry of DVC's cache with the recorded bytes, None if it is not there or was damaged."""
+        """Return the entry of DVC's cache with the recorded bytes, None if it is not there or was damaged.
+
+        Of a folder it is DVC's list of its files; they are looked at, too.
+        """
         if not entry.md5:
             return None
-        path = self.root / ".dvc/cache/files/md5" / entry.md5[:2] / entry.md5[2:]
-        if not path.is_file():
+        path = self._cache_entry(entry.md5)
+        if not self._has(path, entry.md5.removesuffix(".dir")):
             return None
-        found = self.contents(path)
-        assert found is not None
-        return path if f"{found.md5}{'.dir' if entry.md5.endswith('.dir') else ''}" == entry.md5 else None
+        if path.suffix == ".dir":
+            members = [one["md5"] for one in json.loads(path.read_text(encoding="utf-8"))]
+            if not all(self._has(self._cache_entry(md5), md5) for md5 in members):
+                return None
+        return path
+
+    def _cache_entry(self, md5: str) -> Path:
+        return self.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+
+    def _has(self, path: Path, md5: str) -> bool:
+        found = self.contents(path) if path.is_file() else None
+        return found is not None and found.md5 == md5
+
+    def fetch(self, entry: FileRecord, target: Path) -> bool:
+        """Copy what was recorded to a new place, from DVC's cache if need be; False if nobody has it any more."""
+        if entry.sha256 is None:
+            return False
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path = self.find(entry)
+        if self.is_unchanged(entry):
+            copy: Callable[..., Any] = shutil.copytree if path.is_dir() else shutil.copyfile
+            copy(path, target, **({"dirs_exist_ok": True} if path.is_dir() else {}))
+            return True
+        cached = self.cached(entry)
+        if cached is None:
+            return False
+        if cached.suffix != ".dir":
+            shutil.copyfile(cached, target)
+            return True
+        for one in json.loads(cached.read_text(encoding="utf-8")):
+            file = target / one["relpath"]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self._cache_entry(one["md5"]), file)
+        return True

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,13 @@ import yaml
 from unime_kedro.errors import DataError, UnimeError
 from unime_kedro.tracking.evidence import CHANGES, ENVIRONMENT, FILES
 from unime_kedro.tracking.files import DATA_ROOT, FileRecord
-from unime_kedro.tracking.metrics import metric_values
+from unime_kedro.tracking.unsent import all_runs
 
 #: artifacts of a run that belong to its record, besides metrics/<dataset>.json
 CONFIG, GROUP = "config.yml", "group.yml"
 _METRICS = "metrics"
+#: characters of an id that are enough to name a run
+_SHORTEST_PREFIX = 4
 
 
 class UnknownRun(UnimeError):
@@ -35,14 +39,17 @@ class RunRecord:
         start, end: Milliseconds since 1970; ``end`` is None for a run that has not ended.
         tags, params: As MLflow has them.
         metrics: Last values.
+        curves: Metric -> (step, value) of every time it was recorded, in the order of steps. Empty if not read.
         config: ``config.yml``, None where the run has none.
         files: ``files.json``; None where the run has none, which is so before version 0.2.
         environment: Lines of ``environment.txt``.
         metrics_files: Dataset -> what it held, from ``metrics/<dataset>.json``.
         changes: ``git.diff``, "" where the tree was that of the commit.
         group: ``group.yml`` of an ablation's parent.
+        table: What an ablation's parent has shown, ``<group>.json``.
         children: Ids of child runs, in the order of their start.
-        beginnings: Metrics under whose names a curve was recorded after a figure: that figure.
+        pages: File name -> sha256 of the other artifacts at the top, which are pages for people.
+        unreadable: Artifacts that are not what a run writes, with why; their content is missing above.
     """
 
     run_id: str
@@ -60,8 +67,11 @@ class RunRecord:
     metrics_files: dict[str, Any] = field(default_factory=dict)
     changes: str = ""
     group: dict[str, Any] | None = None
+    table: dict[str, Any] | None = None
     children: list[str] = field(default_factory=list)
-    beginnings: dict[str, float] = field(default_factory=dict)
+    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    pages: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
 
     @property
     def commit(self) -> str:
@@ -77,6 +87,7 @@ class RunRecord:
         found = asdict(self)
         found["files"] = None if self.files is None else [one._asdict() for one in self.files]
         found["metrics"] = {key: _word(value) for key, value in self.metrics.items()}
+        found["curves"] = {key: [[step, _word(v)] for step, v in points] for key, points in self.curves.items()}
         return found
 
     @classmethod
@@ -90,6 +101,8 @@ class RunRecord:
             values = dict(found)
             values["files"] = None if values["files"] is None else [FileRecord(**one) for one in values["files"]]
             values["metrics"] = {key: float(value) for key, value in values["metrics"].items()}
+            curves = values["curves"].items()
+            values["curves"] = {key: [(int(step), float(v)) for step, v in points] for key, points in curves}
             return cls(**values)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"this is no record of a run: {error!r}") from error
@@ -118,9 +131,9 @@ def find_run(client: Any, name: str) -> str:
     Raises:
         UnknownRun: None or several have it; lists what there is.
     """
-    runs = [run for experiment in client.search_experiments() for run in _all_runs(client, experiment.experiment_id)]
+    runs = all_runs(client)
     exact = [run for run in runs if run.info.run_id == name]
-    found = exact or [run for run in runs if (len(name) >= 4 and run.info.run_id.startswith(name))]
+    found = exact or [run for run in runs if len(name) >= _SHORTEST_PREFIX and run.info.run_id.startswith(name)]
     found = found or [run for run in runs if run.info.run_name == name]
     if len(found) == 1:
         return str(found[0].info.run_id)
@@ -132,25 +145,22 @@ def find_run(client: Any, name: str) -> str:
     )
 
 
-def _all_runs(client: Any, experiment: str) -> list[Any]:
-    found, token = [], None
-    while True:
-        page = client.search_runs(
-            [experiment], max_results=1000, page_token=token, order_by=["attributes.start_time ASC"]
-        )
-        found += page
-        token = page.token
-        if not token:
-            return found
+def read_record(client: Any, run_id: str, *, curves: bool = True) -> RunRecord:
+    """Read a run with its artifacts; what it lacks is left empty.
 
-
-def read_record(client: Any, run_id: str) -> RunRecord:
-    """Read a run with its artifacts; what it lacks is left empty."""
+    Args:
+        client: MLflow's client of the store that it is in.
+        run_id: Its id.
+        curves: Whether every value of every metric is read, which is a question per metric.
+    """
     run = client.get_run(run_id)
-    names = {one.path for one in client.list_artifacts(run_id)}
-    text = {name: _text(client, run_id, name) for name in (CONFIG, FILES, ENVIRONMENT, CHANGES, GROUP) if name in names}
-    metrics = [one.path for one in client.list_artifacts(run_id, _METRICS)] if _METRICS in names else []
-    saved = {Path(path).stem: _json(path, _text(client, run_id, path)) for path in metrics}
+    names = [one.path for one in client.list_artifacts(run_id) if not one.is_dir]
+    there = _Artifacts(client, run_id)
+    table = f"{run.data.tags.get('unime.ablation', '')}.json"
+    wanted = {CONFIG, FILES, ENVIRONMENT, CHANGES, GROUP, table} & set(names)
+    parts = {name: there.text(name) for name in sorted(wanted)}
+    saved = [one.path for one in client.list_artifacts(run_id, _METRICS)]
+    metrics = {Path(path).stem: there.parsed(path, there.text(path), json.loads) for path in saved}
     children = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'", max_results=1000)
     return RunRecord(
         run_id=run.info.run_id,
@@ -162,56 +172,67 @@ def read_record(client: Any, run_id: str) -> RunRecord:
         tags=dict(run.data.tags),
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
-        config=_parsed(CONFIG, text, yaml.safe_load),
-        files=_files(text),
-        environment=text.get(ENVIRONMENT, "").splitlines(),
-        metrics_files=saved,
-        changes=text.get(CHANGES, ""),
-        group=_parsed(GROUP, text, yaml.safe_load),
+        config=there.parsed(CONFIG, parts.get(CONFIG), _mapping),
+        files=there.parsed(FILES, parts.get(FILES), _files),
+        environment=parts.get(ENVIRONMENT, "").splitlines(),
+        metrics_files={name: content for name, content in metrics.items() if content is not None},
+        changes=parts.get(CHANGES, ""),
+        group=there.parsed(GROUP, parts.get(GROUP), _mapping),
+        table=there.parsed(table, parts.get(table), _mapping),
         children=[child.info.run_id for child in sorted(children, key=lambda child: child.info.start_time)],
-        beginnings=_beginnings(client, run, saved),
+        curves={key: _curve(client, run_id, key) for key in sorted(run.data.metrics)} if curves else {},
+        pages={name: hashlib.sha256(there.data(name)).hexdigest() for name in names if name.endswith(_PAGES)},
+        unreadable=there.unreadable,
     )
 
 
-def _beginnings(client: Any, run: Any, saved: Mapping[str, Any]) -> dict[str, float]:
-    """Return the first value of metrics that went on as a curve, of those whose last value is not the saved one."""
-    found = {}
-    for dataset, content in saved.items():
-        for key, value in metric_values(dataset, content).items():
-            if key in run.data.metrics and run.data.metrics[key] != value:
-                points = client.get_metric_history(run.info.run_id, key)
-                if len({point.step for point in points}) > 1:
-                    found[key] = min(points, key=lambda point: (point.step, point.timestamp)).value
+#: pages at the top of a run's artifacts
+_PAGES = (".html",)
+
+
+def _curve(client: Any, run_id: str, key: str) -> list[tuple[int, float]]:
+    """Return a metric's values in the order in which MLflow calls one the last."""
+    points = client.get_metric_history(run_id, key)
+    return [(one.step, one.value) for one in sorted(points, key=_order)]
+
+
+def _order(point: Any) -> tuple[int, int, float]:
+    return point.step, point.timestamp, point.value
+
+
+class _Artifacts:
+    """Reads artifacts of a run, and remembers which are not what a run writes."""
+
+    def __init__(self, client: Any, run_id: str) -> None:
+        self._client, self._run_id = client, run_id
+        self.unreadable: dict[str, str] = {}
+
+    def data(self, path: str) -> bytes:
+        """Return an artifact's bytes."""
+        # a bar for every file of a few kilobytes
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        with tempfile.TemporaryDirectory() as folder:
+            return Path(self._client.download_artifacts(self._run_id, path, folder)).read_bytes()
+
+    def text(self, path: str) -> str:
+        """Return an artifact's text; bytes that are none stay recognisable."""
+        return self.data(path).decode("utf-8", errors="surrogateescape")
+
+    def parsed(self, path: str, text: str | None, parse: Callable[[str], Any]) -> Any:
+        """Return what a text says, None if there is none or it cannot be read."""
+        try:
+            return None if text is None else parse(text)
+        except (ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+            self.unreadable[path] = " ".join(str(error).split())[:120]
+            return None
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    found = yaml.safe_load(text)
+    if not isinstance(found, dict):
+        raise ValueError(f"expected keys and values, found {type(found).__name__}")
     return found
 
 
-def _text(client: Any, run_id: str, path: str) -> str:
-    """Read an artifact."""
-    import tempfile
-
-    # a bar for every file of a few kilobytes
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(client.download_artifacts(run_id, path, folder))
-        return file.read_bytes().decode("utf-8", errors="surrogateescape")
-
-
-def _parsed(name: str, texts: Mapping[str, str], parse: Any) -> Any:
-    if name not in texts:
-        return None
-    try:
-        return parse(texts[name])
-    except (ValueError, yaml.YAMLError) as error:
-        raise DataError(f"the run's artifact {name} cannot be read: {error}") from error
-
-
-def _json(path: str, text: str) -> Any:
-    return _parsed(path, {path: text}, json.loads)
-
-
-def _files(texts: Mapping[str, str]) -> list[FileRecord] | None:
-    found = _parsed(FILES, texts, json.loads)
-    try:
-        return None if found is None else [FileRecord(**one) for one in found]
-    except TypeError as error:
-        raise DataError(f"the run's artifact {FILES} is not what a run writes: {error}") from error
+def _files(text: str) -> list[FileRecord]:
+    return [FileRecord(**one) for one in json.loads(text)]

@@ -265,7 +265,7 @@ class TrackingHook:
         if catalog is not None:
             store_pages(run, self._saved, catalog)
         if status == "FINISHED":
-            record_stage(self._root, self._data_root, run.run_id, outputs)
+            record_stage(self._root, self._data_root, run.opened_id, outputs)
         run.metrics({"seconds": time.time() - self._start})
         run.end(status)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -9,6 +10,7 @@ from weakref import WeakKeyDictionary
 from unime_kedro.errors import DataError
 from unime_kedro.tracking.contents import contents_of
 from unime_kedro.tracking.stage_runs import makers
+from unime_kedro.tracking.unsent import SENT_FROM, all_runs
 
 
 class MadeBy(NamedTuple):
@@ -18,8 +20,9 @@ class MadeBy(NamedTuple):
         path: As it was given.
         md5: As DVC has it.
         stage: The stage of DVC that ``runs.json`` names, "" if none.
-        runs: run_id, name, command, commit, dirty, ended (milliseconds) of every known run, the latest first. A run
-            that ``runs.json`` names and this tracking store does not know has its run_id alone.
+        runs: run_id, name, command, commit, dirty, ended (milliseconds) and sent_from (its id before it was sent to a
+            server, "" for most) of every known run, the latest first. A run that ``runs.json`` names and no store
+            knows has its run_id alone.
     """
 
     path: Path
@@ -28,13 +31,13 @@ class MadeBy(NamedTuple):
     runs: list[dict[str, Any]]
 
 
-def made_by(path: Path, root: Path, client: Any) -> MadeBy:
+def made_by(path: Path, root: Path, clients: Sequence[Any]) -> MadeBy:
     """Look the bytes of a file or folder up in ``runs.json`` and in the tracking store.
 
     Args:
         path: A file or folder.
         root: The project root.
-        client: MLflow's client, None for a project without a store.
+        clients: MLflow's clients of the stores that may know: the project's, and that of runs not sent yet.
 
     Raises:
         DataError: The path does not exist, or is a folder too large to hash.
@@ -45,8 +48,8 @@ def made_by(path: Path, root: Path, client: Any) -> MadeBy:
     if found.md5 is None:
         raise DataError(f"{path} has too many files to be hashed; name one of them, or what describes them")
     named = [one for one in makers(root) if one.md5 == found.md5]
-    known = made_by_hash(found.md5, client) if client is not None else []
-    ids = {run["run_id"] for run in known}
+    known = [run for client in clients for run in made_by_hash(found.md5, client)]
+    ids = {name for run in known for name in (run["run_id"], run["sent_from"])}
     others = [{"run_id": one.run_id} for one in named if one.run_id not in ids]
     return MadeBy(path, found.md5, named[0].stage if named else "", [*known, *others])
 
@@ -63,17 +66,8 @@ _WRITERS: WeakKeyDictionary[Any, dict[str, list[dict[str, Any]]]] = WeakKeyDicti
 
 
 def _writers(client: Any) -> dict[str, list[dict[str, Any]]]:
-    runs = []
-    for experiment in client.search_experiments():
-        token = None
-        while True:
-            page = client.search_runs([experiment.experiment_id], max_results=1000, page_token=token)
-            runs += page
-            token = page.token
-            if not token:
-                break
     found: dict[str, list[dict[str, Any]]] = {}
-    for run in sorted(runs, key=lambda run: run.info.start_time, reverse=True):
+    for run in reversed(all_runs(client)):
         tags = run.data.tags
         for md5 in {tags[key] for key in tags if key.startswith("output.") and key.endswith(".md5")}:
             found.setdefault(md5, []).append(_facts(run))
@@ -89,4 +83,5 @@ def _facts(run: Any) -> dict[str, Any]:
         "commit": tags.get("mlflow.source.git.commit", ""),
         "dirty": tags.get("git.dirty") == "true",
         "ended": run.info.end_time,
+        "sent_from": tags.get(SENT_FROM, ""),
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unime_kedro.tracking.config import TrackingConfig, sqlite_path
-from unime_kedro.tracking.run import TrackingError, connect
+from unime_kedro.tracking.store import TrackingError, open_store
 
 if TYPE_CHECKING:
     from kedro.config import AbstractConfigLoader
@@ -55,4 +55,4 @@ def open_client(uri: str) -> Any:
         raise TrackingError(
             f"{file} does not exist: no run has been tracked there yet. MLFLOW_TRACKING_URI names another."
         )
-    return connect(uri)
+    return open_store(uri)

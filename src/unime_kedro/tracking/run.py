@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
-import sqlite3
+import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from unime_kedro.errors import UnimeError
-from unime_kedro.imports import quick_imports
-from unime_kedro.tracking.config import sqlite_path
 from unime_kedro.tracking.metrics import Point
 from unime_kedro.tracking.provenance import without_password
+from unime_kedro.tracking.store import (
+    MAX_TAG,
+    TrackingError,
+    Unreachable,
+    artifact_root,
+    create_run,
+    impatient,
+    is_remote,
+    is_unreachable,
+    reason_of,
+)
+from unime_kedro.tracking.unsent import KINDS, Journal, create_unsent, unsent_uri
 
 log = logging.getLogger(__name__)
 
-#: seconds to wait for another process to finish writing to the sqlite file
-LOCK_TIMEOUT = 20.0
-_KINDS = ("params", "tags", "metrics")
-_MAX_TAG = 5000
-
-
-class TrackingError(UnimeError):
-    """The tracking store cannot be used."""
+_SEND = "`unime runs send` sends it when the server is back"
 
 
 def open_run(uri: str, root: Path, experiment: str, name: str, tags: Mapping[str, str]) -> TrackedRun:
     """Start a run, creating store and experiment if need be.
+
+    A server that does not answer stops nobody: the run is kept in the project, to be sent later.
 
     Args:
         uri: Where runs are kept; an sqlite file is made when it is missing.
@@ -44,143 +45,54 @@ def open_run(uri: str, root: Path, experiment: str, name: str, tags: Mapping[str
         tags: First tags; they are there from the first moment, so that a run that dies at once can be recognised.
 
     Raises:
-        TrackingError: The store is unreachable, locked or of another version; says how to go on without.
+        TrackingError: The store is locked, of another version, or refuses; says how to go on without.
     """
+    first, start = dict(tags), int(time.time() * 1000)
     try:
-        _check_uri(uri)
-        with quick_imports():
-            import mlflow  # noqa: F401  (takes a second, in which no other run needs to wait)
-        with _one_at_a_time(uri), _impatient():
-            _check_sqlite(uri)
-            client = _client(uri)
-            experiment_id = _experiment(client, experiment, _artifact_root(uri, root))
-            run = client.create_run(experiment_id, run_name=name, tags={k: v[:_MAX_TAG] for k, v in tags.items()})
-    except Exception as error:
-        raise TrackingError(
-            f"Runs cannot be tracked in {without_password(uri)}: {_reason(error)}\n"
-            "Set server.mlflow_tracking_uri in conf/base/mlflow.yml or the variable MLFLOW_TRACKING_URI to a store "
-            "that works, or run without tracking: UNIME_TRACKING=off kedro run ..."
-        ) from error
-    return TrackedRun(client, uri, experiment_id, run.info.run_id, name)
-
-
-def connect(uri: str) -> Any:
-    """Return a client of a store that answers.
-
-    Raises:
-        TrackingError: It does not.
-    """
-    try:
-        _check_uri(uri)
-        with _impatient():
-            client = _client(uri)
-            client.search_experiments(max_results=1)
-    except Exception as error:
-        raise TrackingError(
-            f"The runs in {without_password(uri)} cannot be read: {_reason(error)}\n"
-            "MLFLOW_TRACKING_URI, or server.mlflow_tracking_uri in conf/base/mlflow.yml, names the store."
-        ) from error
-    return client
-
-
-def _reason(error: Exception) -> str:
-    return without_password(" ".join(str(error).split()))[:300] or type(error).__name__
-
-
-@contextmanager
-def _one_at_a_time(uri: str) -> Iterator[None]:
-    """Let one process at a time open an sqlite file: MLflow's migrations fail when two make the tables of a new one.
-
-    The lock is a file of its own beside the database, which stays; a process that dies lets go of it.
-    """
-    file = sqlite_path(uri)
-    if file is None:
-        yield
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file.with_name(f"{file.name}.lock"), "a") as lock:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _check_sqlite(uri: str) -> None:
-    """Fail at once when an sqlite file cannot be written; MLflow would try again for minutes."""
-    file = sqlite_path(uri)
-    if file is None:
-        return
-    connection = sqlite3.connect(file, timeout=LOCK_TIMEOUT, isolation_level=None)
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
-    finally:
-        connection.close()
-
-
-def _check_uri(uri: str) -> None:
-    if uri.startswith(("file:", "/", ".")):
-        raise ValueError("MLflow no longer keeps runs in plain folders; use sqlite:///<file>.db")
-
-
-def _client(uri: str) -> Any:
-    """Return a client; a new database gets its tables."""
-    with quick_imports():
-        from mlflow import MlflowClient
-
-        return MlflowClient(tracking_uri=uri)  # imports as much again, for its kind of store
-
-
-@contextmanager
-def _impatient() -> Iterator[None]:
-    """Ask a tracking server twice instead of MLflow's eight times with growing pauses: whoever starts a run waits."""
-    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
-    added = {key: value for key, value in wanted.items() if key not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for key in added:
-            os.environ.pop(key, None)
-
-
-def _artifact_root(uri: str, root: Path) -> str | None:
-    if uri.startswith(("http", "databricks")):
-        return None
-    file = sqlite_path(uri)
-    return ((file.parent if file else root) / "mlartifacts").resolve().as_uri()
-
-
-def _experiment(client: Any, name: str, artifact_root: str | None) -> str:
-    """Return the id of the experiment, which is created if need be, perhaps by another run at the same moment."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
         try:
-            created: str = client.create_experiment(name, artifact_location=artifact_root)
-            return created
-        except Exception:
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                raise
-    if found.lifecycle_stage == "deleted":
-        raise ValueError(
-            f"the experiment {name!r} was deleted there; restore it or choose another tracking.experiment.name"
-        )
-    experiment_id: str = found.experiment_id
-    return experiment_id
+            client, experiment_id, run_id = create_run(uri, artifact_root(uri, root), experiment, name, first)
+        except Unreachable as error:
+            here = create_unsent(root, experiment, name, first)
+            log.warning("%s\nThe work goes on, the run is kept in %s: %s.", error, unsent_uri(root), _SEND)
+            return TrackedRun(here[0], unsent_uri(root), here[1], here[2], name, send_to=(root, uri))
+    except TrackingError as error:
+        raise TrackingError(f"{error}\nOr run without tracking: UNIME_TRACKING=off kedro run ...") from error
+    journal = Journal(root, experiment, start, first) if is_remote(uri) else None
+    return TrackedRun(client, uri, experiment_id, run_id, name, journal=journal)
 
 
 class TrackedRun:
     """A run that is being written.
 
-    Values are gathered and sent by :meth:`flush` in few calls. When the store fails in the middle of a run the
-    work goes on: what was not sent is kept and tried again at the next flush, and if the last one fails too, an error
-    is logged that says what is missing.
+    Values are gathered and sent by :meth:`flush` in few calls. When a local store fails in the middle of a run the
+    work goes on: what was not written is kept and tried again at the next flush, and if the last one fails too, an
+    error is logged that says what is missing. When a server goes away the whole run goes on in the project's store of
+    unsent runs, and is sent when it ends, or by ``unime runs send``.
+
+    Attributes:
+        client, uri, experiment_id, run_id: Where the run is written now.
+        opened_id: The id that it was opened with, by which other records name it.
+
+    Args:
+        journal: Has what was written so far; None: nobody takes over if the store fails.
+        send_to: Project root and store, for a run that is in the store of unsent runs.
     """
 
-    def __init__(self, client: Any, uri: str, experiment_id: str, run_id: str, name: str) -> None:
-        self.client, self.experiment_id, self.run_id, self.name = client, experiment_id, run_id, name
-        self._uri = uri
-        self._waiting: dict[str, list[Any]] = {kind: [] for kind in _KINDS}
+    def __init__(
+        self,
+        client: Any,
+        uri: str,
+        experiment_id: str,
+        run_id: str,
+        name: str,
+        *,
+        journal: Journal | None = None,
+        send_to: tuple[Path, str] | None = None,
+    ) -> None:
+        self.client, self.uri, self.experiment_id, self.run_id, self.name = client, uri, experiment_id, run_id, name
+        self.opened_id = run_id
+        self._journal, self._send_to = journal, send_to
+        self._waiting: dict[str, list[Any]] = {kind: [] for kind in KINDS}
         self._lost_artifacts: list[str] = []
         self._lock = threading.RLock()
         self._warned = False
@@ -188,10 +100,14 @@ class TrackedRun:
     @property
     def place(self) -> str:
         """Where a person finds the run: its page on a server, or how to start one here."""
-        if self._uri.startswith("http"):
-            server = without_password(self._uri).rstrip("/")
+        if self._send_to is not None:
+            return f"kept here as {self.run_id}; {_SEND}"
+        if self.uri.startswith("http"):
+            server = without_password(self.uri).rstrip("/")
             return f"{server}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
         return f"make ui, then run {self.name} ({self.run_id})"
+
+    # ---------------------------------------------------------------- values
 
     def params(self, values: Mapping[str, str]) -> None:
         """Add parameters to the next batch."""
@@ -203,7 +119,7 @@ class TrackedRun:
         """Add tags to the next batch."""
         from mlflow.entities import RunTag
 
-        self._add("tags", [RunTag(key, value[:_MAX_TAG]) for key, value in values.items()])
+        self._add("tags", [RunTag(key, value[:MAX_TAG]) for key, value in values.items()])
 
     def metrics(self, values: Mapping[str, float]) -> None:
         """Add metrics, as of now, to the next batch."""
@@ -222,57 +138,118 @@ class TrackedRun:
     def _add(self, kind: str, entities: list[Any]) -> None:
         with self._lock:
             self._waiting[kind] += entities
+            if self._journal is not None:
+                self._journal.values[kind] += entities
 
     def flush(self) -> None:
         """Send everything that waits; MLflow's client splits it by the limits of its protocol."""
-        with self._lock:
-            try:
-                for kind in _KINDS:
-                    if self._waiting[kind]:
-                        self.client.log_batch(self.run_id, **{kind: self._waiting[kind]})
-                        self._waiting[kind] = []
-            except Exception as error:
-                self._warn(error)
+        self._written(self._write_waiting)
+
+    def _write_waiting(self) -> None:
+        for kind in KINDS:
+            if self._waiting[kind]:
+                self.client.log_batch(self.run_id, **{kind: self._waiting[kind]})
+                self._waiting[kind] = []
+
+    # ---------------------------------------------------------------- artifacts
 
     def text(self, text: str, path: str) -> None:
         """Store a text as an artifact."""
-        self._artifact(path, lambda: self.client.log_text(self.run_id, text, path))
+        self._artifact(path, lambda file: file.write_text(text, encoding="utf-8"))
 
-    def data(self, data: bytes, name: str) -> None:
+    def data(self, data: bytes, path: str) -> None:
         """Store bytes as an artifact."""
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / name
-            file.write_bytes(data)
-            self.file(file)
+        self._artifact(path, lambda file: file.write_bytes(data))
 
     def file(self, file: Path, folder: str | None = None) -> None:
         """Store a copy of a file as an artifact."""
-        self._artifact(file.name, lambda: self.client.log_artifact(self.run_id, str(file), folder))
+        path = f"{folder}/{file.name}" if folder else file.name
+        self._artifact(path, lambda copy: shutil.copyfile(file, copy))
 
     def figure(self, figure: Any, path: str) -> None:
         """Store a matplotlib figure as an artifact."""
-        self._artifact(path, lambda: self.client.log_figure(self.run_id, figure, path))
+        self._artifact(path, figure.savefig)
 
-    def _artifact(self, name: str, store: Any) -> None:
+    def _artifact(self, path: str, write: Callable[[Path], Any]) -> None:
+        before = self._send_to
+        if not self._written(lambda: self._store(path, write)) and self._send_to is before:
+            self._lost_artifacts.append(path)
+
+    def _store(self, path: str, write: Callable[[Path], Any]) -> None:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) if self._journal is None else self._journal.artifacts
+            file = folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write(file)
+            parent = file.parent.relative_to(folder).as_posix()
+            self.client.log_artifact(self.run_id, str(file), None if parent == "." else parent)
+
+    # ---------------------------------------------------------------- stores that fail
+
+    def _written(self, write: Callable[[], Any]) -> bool:
+        """Let no failure of the store reach the work; a server that is away is replaced. Returns whether it worked."""
+        with self._lock, impatient():
+            try:
+                write()
+            except Exception as error:
+                if self._journal is not None and is_unreachable(error):
+                    self._go_on_here(error)
+                else:
+                    self._warn(error)
+                return False
+        return True
+
+    def _go_on_here(self, error: Exception) -> None:
+        """Write the whole run to the store of unsent runs, and from now on only there."""
+        assert self._journal is not None
         try:
-            store()
-        except Exception as error:
-            self._lost_artifacts.append(name)
-            self._warn(error)
+            here = self._journal.replay(self.name, self.run_id)
+        except TrackingError as second:
+            self._warn(second)
+            return
+        log.warning(
+            "%s does not answer: %s\nThe work goes on, the run is kept in %s from its beginning: %s.",
+            *(without_password(self.uri), reason_of(error), unsent_uri(self._journal.root), _SEND),
+        )
+        self._send_to = self._journal.root, self.uri
+        self.client, self.experiment_id, self.run_id = here
+        self.uri = unsent_uri(self._journal.root)
+        self._waiting = {kind: [] for kind in KINDS}
+        self._lost_artifacts = [path for path in self._lost_artifacts if not (self._journal.artifacts / path).exists()]
+        self._journal.close()
+        self._journal = None
 
     def _warn(self, error: Exception) -> None:
         if not self._warned:
             self._warned = True
             log.warning("MLflow does not answer, the run goes on and will be written later: %s", str(error)[:300])
 
+    # ---------------------------------------------------------------- the end
+
     def end(self, status: str) -> None:
         """Send what waits and end the run as FINISHED, FAILED or KILLED."""
         self.flush()
-        try:
-            self.client.set_terminated(self.run_id, status=status)
-        except Exception as error:
-            log.error("MLflow run %s could not be ended as %s: %s", self.run_id, status, str(error)[:300])
+        before = self._send_to
+        ended = self._ended(status) or (self._send_to is not before and self._ended(status))
+        if not ended:
+            log.error("MLflow run %s could not be ended as %s", self.run_id, status)
         missing = [f"{len(values)} {kind}" for kind, values in self._waiting.items() if values]
         missing += [f"artifact {name}" for name in self._lost_artifacts]
         if missing:
             log.error("MLflow run %s lacks %s: the store failed", self.run_id, ", ".join(missing))
+        if self._journal is not None:
+            self._journal.close()
+        if self._send_to is not None and ended and status != "KILLED":  # whoever interrupts does not want to wait
+            self._send(*self._send_to)
+
+    def _ended(self, status: str) -> bool:
+        return self._written(lambda: self.client.set_terminated(self.run_id, status=status))
+
+    def _send(self, root: Path, uri: str) -> None:
+        """Try once whether the server is back."""
+        from unime_kedro.tracking.sending import send_runs
+
+        try:
+            send_runs(root, uri, lambda text: log.info("%s", text), only=self.run_id)
+        except Exception as error:
+            log.warning("MLflow run %s is not on its server yet. %s: %s", self.run_id, _SEND, reason_of(error))
