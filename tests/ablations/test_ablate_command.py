@@ -204,6 +204,8 @@ def test_equal_results_are_equal_files_and_what_is_of_a_run_lies_beside(small):
 
     first, output = made()
     facts = of_runs()
+    # in the order of the arms, in whichever they ended
+    assert list(json.loads(first[-1])["runs"]) == ["in_batch seed 1", "hard seed 1"]
     assert set(facts) == {"hard seed 1", "in_batch seed 1"}
     assert set(facts["hard seed 1"]) == {"code", "mlflow_run_id", "seconds", "finished"}
     assert "Seconds per run, mean: in_batch" in output
