@@ -38,4 +38,7 @@ def export_command(run: str, out: Path, with_models: bool, without_data: bool, a
     click.echo(f"wrote {done.file}: {done.runs} runs, {done.files} files, {size:.1f} MiB")
     if done.absent:
         click.echo(f"not in it: {len(done.absent)} files, named with why in its absent.json")
+    if done.telling:
+        shown = ", ".join(done.telling[:3]) + (f", and {len(done.telling) - 3} more" if len(done.telling) > 3 else "")
+        click.echo(f"names places of this machine: {shown}; look at them before you hand it in")
     click.echo(f"sha256 {done.sha256}")

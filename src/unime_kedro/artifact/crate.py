@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from unime_kedro.artifact.gathering import package_root
+from unime_kedro.artifact.gathering import member_of
 from unime_kedro.audit.record import RunRecord
-from unime_kedro.tracking.files import DATA_ROOT, FileRecord
+from unime_kedro.tracking.files import FileRecord
 
 FILE = "ro-crate-metadata.json"
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
@@ -20,7 +20,20 @@ _KINDS = {
     ".png": "image/png", ".diff": "text/x-diff", ".lock": "application/yaml",
 }  # fmt: skip
 _STATUS = {"FINISHED": "CompletedActionStatus", "FAILED": "FailedActionStatus", "KILLED": "FailedActionStatus"}
-_LICENSE = "https://creativecommons.org/licenses/by-sa/4.0/"
+_LICENSE = {
+    "@id": "https://creativecommons.org/licenses/by-sa/4.0/",
+    "@type": "CreativeWork",
+    "name": "CC BY-SA 4.0",
+    "description": "of drawings, data and models; code is Apache-2.0, see project/NOTICE",
+}
+#: what is true of a corpus that somebody brought along
+_UNKNOWN_LICENSE = {
+    "@id": "#licence-of-the-data",
+    "@type": "CreativeWork",
+    "name": "not stated",
+    "description": "The data that were mined are somebody's own; ask who handed this in. Code is Apache-2.0, see "
+    "project/NOTICE.",
+}
 
 
 class Member:
@@ -30,15 +43,18 @@ class Member:
         self.path, self.sha256, self.size = path, sha256, size
 
 
-def metadata(records: Sequence[RunRecord], members: Sequence[Member], title: str) -> dict[str, Any]:
+def metadata(
+    records: Sequence[RunRecord], members: Sequence[Member], title: str, own_data: bool = False
+) -> dict[str, Any]:
     """Return the document.
 
     Args:
         records: The run itself first.
         members: Every file of the package but the metadata and the manifest.
         title: The crate's name.
+        own_data: Whether something else than the embedded corpus was mined, whose licence nobody here knows.
     """
-    main = records[0]
+    main, license_ = records[0], _UNKNOWN_LICENSE if own_data else _LICENSE
     inside = {member.path for member in members}
     actions = [_action(record, inside) for record in records]
     others = [entity for record in records for entity in _absent(record, inside)]
@@ -51,7 +67,7 @@ def metadata(records: Sequence[RunRecord], members: Sequence[Member], title: str
         "description": f"The run {main.name} ({main.run_id}) of unime-kedro with the runs upstream of it: records, "
         "configuration, metrics, predictions, tables and pages.",
         "datePublished": _moment(main.end or main.start),
-        "license": {"@id": _LICENSE},
+        "license": {"@id": license_["@id"]},
         "conformsTo": {"@id": PROFILE},
         "hasPart": [{"@id": member.path} for member in members],
         "mentions": [{"@id": action["@id"]} for action in actions],
@@ -65,12 +81,7 @@ def metadata(records: Sequence[RunRecord], members: Sequence[Member], title: str
         },
         root,
         {"@id": PROFILE, "@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"},
-        {
-            "@id": _LICENSE,
-            "@type": "CreativeWork",
-            "name": "CC BY-SA 4.0",
-            "description": "of drawings, data and models; code is Apache-2.0, see project/NOTICE",
-        },
+        license_,
         {"@id": "#operator", "@type": "Person", "name": "who ran it (not recorded here)"},
         *software.values(),
         *properties.values(),
@@ -94,10 +105,8 @@ def _file(member: Member) -> dict[str, Any]:
 
 
 def _action(record: RunRecord, inside: set[str]) -> dict[str, Any]:
-    software, used = (
-        {"@id": f"urn:unime-kedro:commit:{_version(record)}"},
-        [_reference(record, e, inside) for e in record.side("input")],
-    )
+    software = {"@id": f"urn:unime-kedro:commit:{_version(record)}"}
+    used = [_reference(record, entry, inside) for entry in record.side("input")]
     used += [{"@id": one["@id"]} for one in _parameters(record)]
     used += [{"@id": name} for name in (f"runs/{record.run_id}/config.yml",) if name in inside]
     made = [_reference(record, entry, inside) for entry in record.side("output")]
@@ -120,11 +129,6 @@ def _action(record: RunRecord, inside: set[str]) -> dict[str, Any]:
 def _reference(record: RunRecord, entry: FileRecord, inside: set[str]) -> dict[str, str]:
     name = member_of(record, entry)
     return {"@id": name if name in inside else _hash_id(entry)}
-
-
-def member_of(record: RunRecord, entry: FileRecord) -> str:
-    """Return where a file of a run is in the package, if it is there."""
-    return f"{package_root(record)}/{entry.path.removeprefix(f'{DATA_ROOT}/')}"
 
 
 def _hash_id(entry: FileRecord) -> str:

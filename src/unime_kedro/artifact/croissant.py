@@ -62,7 +62,7 @@ _COLUMNS = {
     "slot": "place among the query's negatives, from 0",
     "item_id": "number of the item",
     "score": "the judge's score in [0, 1]: probability of Yes against No",
-    "origin": "sampled, duplicated or fallback (drawn at random, score 1)",
+    "origin": "sampled, duplicate (of another slot) or fallback (drawn at random, score 1)",
     "dataset": "data set of the query",
     "meta_task": "classification, vqa, retrieval or visual_grounding",
     "positive_item_id": "item that is the right target",
@@ -75,20 +75,23 @@ _CITATION = (
     "@inproceedings{gu2026unimev2, title={UniME-V2: MLLM-as-a-Judge for Universal Multimodal Embedding Learning}, "
     "author={Gu, Tiancheng and others}, booktitle={AAAI}, year={2026}}"
 )
-_EMBEDDED = (
-    "Pictures are synthetic: scenes composed of OpenMoji drawings (CC BY-SA 4.0), and easy-VQA's (MIT). Both models "
-    "that mined and judged have about two million parameters and were trained on such scenes. Scores say nothing of "
-    "real models."
+_SYNTHETIC = " Pictures are synthetic: scenes composed of OpenMoji drawings (CC BY-SA 4.0), and easy-VQA's (MIT)."
+_TINY = (
+    " Both models that mined and judged have about two million parameters and were trained on synthetic scenes. Scores "
+    "say nothing of real models."
 )
 
+_UNKNOWN = "not stated: the data that were mined are somebody's own; ask who handed this in"
 
-def describe(record: RunRecord, files: Mapping[str, Path], own_data: bool) -> dict[str, Any] | None:
+
+def describe(record: RunRecord, files: Mapping[str, Path], own_data: bool, tiny: bool) -> dict[str, Any] | None:
     """Return the description of the mined data set that a package holds, None if it holds none.
 
     Args:
         record: The run that mined it.
         files: Path in the package -> file.
         own_data: Whether something else than the embedded corpus was mined, whose licence nobody here knows.
+        tiny: Whether the models that come with the project mined and judged.
     """
     found = {name: path for name in TABLES for path in files if path.endswith(f"/{name}.parquet") and _main(path)}
     if "negatives" not in found:
@@ -107,9 +110,7 @@ def describe(record: RunRecord, files: Mapping[str, Path], own_data: bool) -> di
         "name": "mined-hard-negatives",
         "description": "Hard negatives of a universal multimodal embedder, mined and scored by a multimodal LLM as the "
         f"judge (UniME-V2), by run {record.run_id} of unime-kedro.",
-        "license": "https://example.org/licence-of-your-data"
-        if own_data
-        else "https://creativecommons.org/licenses/by-sa/4.0/",
+        "license": _UNKNOWN if own_data else "https://creativecommons.org/licenses/by-sa/4.0/",
         "url": "https://arxiv.org/abs/2510.13515",
         "citeAs": _CITATION,
         "version": f"0.1.0+{record.run_id[:8]}",
@@ -117,7 +118,9 @@ def describe(record: RunRecord, files: Mapping[str, Path], own_data: bool) -> di
         "creator": {"@type": "sc:Organization", "name": "unime-kedro"},
         "isLiveDataset": False,
         "rai:dataCollection": "Nearest candidates of each query over the whole corpus, judged one by one.",
-        "rai:dataLimitations": "Scores of a model, not of people. " + ("" if own_data else _EMBEDDED),
+        "rai:dataLimitations": "Scores of a model, not of people."
+        + ("" if own_data else _SYNTHETIC)
+        + (_TINY if tiny else ""),
         "distribution": objects,
         "recordSet": sets,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,8 +20,8 @@ from unime_kedro.tracking.made_by import made_by_hash
 _PRIVATE = ("unime.host", "unime.pid", "unime.pid_namespace", "unime.boot_id", "unime.process_start", "mlflow.user")
 #: larger files are named by their hash
 MAX_FILE = 64 * 2**20
-#: folders that are pictures for people; of others, models, the card is taken
-_PICTURES, CARD = ("report_figures",), "README.md"
+#: folders that are pictures for people; of others, models, the card is taken, and a list of the hashes of all files
+_PICTURES, CARD, LIST = ("report_figures",), "README.md", "sha256.txt"
 
 
 @dataclass
@@ -31,11 +32,13 @@ class Gathered:
         records: The run itself first, then those upstream of it, the latest first. What is private, and where the
             project lies on this machine, is not in them.
         files: Path in the package -> file that holds its bytes.
+        lists: Path in the package -> hashes of the files of a model that is not in it, or only with its card.
         absent: Files of the runs that are not taken, with why.
     """
 
     records: list[RunRecord]
     files: dict[str, Path] = field(default_factory=dict)
+    lists: dict[str, bytes] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
 
 
@@ -62,8 +65,8 @@ def gather(run_id: str, client: Any, root: Path, *, with_models: bool = False, w
             if (entry.md5 or "").endswith(".dir") and not entry.path.startswith(DATA_ROOT):
                 _take_card(found, entry, record, place)  # a model that comes with the project
         for entry in record.side("output"):
-            reason = _left_out(entry, with_models, with_data)
-            name = f"{package_root(record)}/{entry.path.removeprefix(f'{DATA_ROOT}/')}"
+            reason = left_out(entry, with_models, with_data)
+            name = member_of(record, entry)
             if reason:
                 found.absent[name] = reason
             if (reason and not entry.md5) or not entry.path.startswith(DATA_ROOT):
@@ -104,17 +107,23 @@ def package_root(record: RunRecord) -> str:
     return "files/data" if Path(root).is_absolute() else f"files/{root}"
 
 
-def _left_out(entry: FileRecord, with_models: bool, with_data: bool) -> str:
+def member_of(record: RunRecord, entry: FileRecord) -> str:
+    """Return where a file of a run is in the package, if it is there."""
+    return f"{package_root(record)}/{entry.path.removeprefix(f'{DATA_ROOT}/')}"
+
+
+def left_out(entry: FileRecord, with_models: bool, with_data: bool) -> str:
     """Return why a file is not taken, "" if it is."""
     if entry.sha256 is None:
-        return "too many files"
-    if entry.bytes > MAX_FILE:
-        return f"{entry.bytes / 2**20:.0f} MiB"
+        return "too large, or of too many files, to have been hashed by its run"
     is_folder = (entry.md5 or "").endswith(".dir")
+    is_model = is_folder and "06_models" in entry.path
+    if is_model and with_models:
+        return ""
+    if entry.bytes > MAX_FILE:
+        return f"{entry.bytes / 2**20:.0f} MiB" + ("; --with-models takes it" if is_model else "")
     if is_folder and entry.dataset not in _PICTURES:
-        return (
-            "" if with_models and "06_models" in entry.path else "a model or an array; its card is here if it has one"
-        )
+        return "a model or an array; its card is here if it has one"
     kept = ("metrics", "history", "predictions", "rankings", "queries")
     page = entry.path.endswith((".html", ".md"))
     if not with_data and not (page or is_folder or entry.dataset.endswith(kept)):
@@ -145,15 +154,36 @@ def _take(
 
 
 def _take_card(found: Gathered, entry: FileRecord, record: RunRecord, place: Place) -> None:
-    """Take the card of a model whose weights are not taken, if the model is still the recorded one."""
+    """Take the card of a model whose weights are not taken, if the model is still the recorded one.
+
+    The recorded hash of a folder is that of the list of its files' hashes: with the list, a card can be checked against
+    the record even though the weights are not there.
+    """
     folder = place.find(entry)
-    contents = place.contents(folder) if (folder / CARD).is_file() else None
-    if contents is None or contents.sha256 != entry.sha256:
+    if entry.sha256 is None or not (folder / CARD).is_file():
+        return
+    listed = folder_list(folder)
+    if hashlib.sha256(listed).hexdigest() != entry.sha256:
         return
     name = f"{package_root(record).removeprefix('files/')}/{entry.path.removeprefix(f'{DATA_ROOT}/')}"
     if not entry.path.startswith(DATA_ROOT):
         name = folder.name  # a model that comes with the project, or lies elsewhere
+    if found.lists.get(f"cards/{name}/{LIST}", listed) != listed:
+        name = f"{name}-{entry.sha256[:8]}"  # another model of the same name
     found.files[f"cards/{name}/{CARD}"] = folder / CARD
+    found.lists[f"cards/{name}/{LIST}"] = listed
+
+
+def folder_list(folder: Path) -> bytes:
+    """Return what ``sha256sum`` prints of all files of a folder in sorted order; its sha256 is that of the folder."""
+    files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    return "".join(f"{sha256_of(files[name])}  {name}\n" for name in sorted(files)).encode("utf-8")
+
+
+def sha256_of(file: Path) -> str:
+    """Return the hash of a file, which need not fit into memory."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def without_places(record: RunRecord, root: Path, data_root: Path) -> RunRecord:
@@ -195,9 +225,16 @@ def _json(value: Any) -> bytes:
 
 
 #: what a package has of the project itself, where it is there
-PROJECT_FILES = ("dvc.yaml", "dvc.lock", "runs.json", "constraints.txt", "expected.yml", "LICENSE", "NOTICE")
+PROJECT_FILES = (
+    "dvc.yaml", "dvc.lock", "runs.json", "expected.yml", "CITATION.cff", "REPRODUCING.md", "LICENSE", "NOTICE",
+)  # fmt: skip
+CONSTRAINTS = "constraints.txt"
 
 
-def project_files(root: Path) -> dict[str, Path]:
-    """Return the project's own files that a package has."""
-    return {f"project/{name}": root / name for name in PROJECT_FILES if (root / name).is_file()}
+def project_files(root: Path, record: RunRecord) -> dict[str, Path]:
+    """Return the project's own files that a package has; ``constraints.txt`` if it still is that of the run."""
+    names = [name for name in PROJECT_FILES if (root / name).is_file()]
+    constraints = root / CONSTRAINTS
+    if constraints.is_file() and sha256_of(constraints) == record.tags.get("environment.constraints"):
+        names.append(CONSTRAINTS)
+    return {f"project/{name}": root / name for name in names}

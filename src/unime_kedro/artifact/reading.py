@@ -1,28 +1,30 @@
-"""A package read back: nothing in it is trusted before it was checked."""
+"""A package read back: unpacked with care, compared to its manifest and metadata, and audited like a run."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from unime_kedro.artifact import crate
+from unime_kedro.artifact.agreement import check_package
 from unime_kedro.artifact.gathering import package_root
+from unime_kedro.artifact.unpacking import EXPECTED, REMEDY, unpack
 from unime_kedro.artifact.writing import MANIFEST
 from unime_kedro.audit.audit import audit
-from unime_kedro.audit.findings import FAIL, PASS, Finding, Place
+from unime_kedro.audit.findings import FAIL, Finding, Place
 from unime_kedro.audit.record import RunRecord
 from unime_kedro.errors import DataError
+from unime_kedro.tracking.files import FileRecord
 
-#: what a package may hold at most: it is unpacked before anything in it can be checked
-MAX_BYTES, MAX_FILES = 8 * 2**30, 100_000
-_EXPECTED = "Expected what `unime export-artifact` writes."
-_REMEDY = "the package was changed or damaged after it was made; ask for it again"
+#: stands before a path that was absolute, so that no file of the recipient's machine is taken for it
+_ELSEWHERE = "(elsewhere)"
+#: what reading values of other types than a run records raises
+_MALFORMED = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
 
 
 class Opened(NamedTuple):
@@ -31,7 +33,7 @@ class Opened(NamedTuple):
     Attributes:
         folder: Where it lies.
         records: Its runs, the one that it is about first.
-        findings: Whether manifest, metadata and files agree.
+        findings: Whether manifest, metadata, records and files agree.
     """
 
     folder: Path
@@ -58,9 +60,18 @@ def audit_artifact(file: Path) -> tuple[RunRecord, list[Finding]]:
         for record in opened.records:
             data_root = opened.folder / package_root(record)
             place = Place(opened.folder / "files", data_root, known, packaged=True)
-            named = record is not main
-            findings += [_of(record, one) if named else one for one in audit(record, place)]
+            found = _audit(record, place)
+            findings += found if record is main else [_of(record, one) for one in found]
     return main, findings
+
+
+def _audit(record: RunRecord, place: Place) -> list[Finding]:
+    """Audit a run; a record that holds what no run records is a finding, too."""
+    try:
+        return audit(record, place)
+    except _MALFORMED as error:
+        text = f"cannot be checked: {type(error).__name__}: {str(error)[:120]}"
+        return [Finding("run", "record.json", FAIL, text, REMEDY)]
 
 
 def _of(record: RunRecord, finding: Finding) -> Finding:
@@ -74,76 +85,73 @@ def open_artifact(file: Path) -> Iterator[Opened]:
     Raises:
         DataError: The file is missing, no zip file, unsafe, or no package of this project.
     """
-    if not file.is_file():
-        raise DataError(f"{file} does not exist")
     with tempfile.TemporaryDirectory(prefix="unime-artifact-") as name:
         folder = Path(name)
-        try:
-            with zipfile.ZipFile(file) as archive:
-                _check_safe(archive, file)
-                damaged = archive.testzip()
-                if damaged is not None:
-                    raise DataError(f"{file}: {damaged} is damaged; {_REMEDY}")
-                archive.extractall(folder)
-        except (zipfile.BadZipFile, EOFError, OSError, zipfile.LargeZipFile) as error:
-            raise DataError(
-                f"{file} cannot be unpacked: {error}. Expected what `unime export-artifact` writes."
-            ) from error
+        unpack(file, folder)
         if not (folder / MANIFEST).is_file() or not (folder / crate.FILE).is_file():
-            raise DataError(f"{file} has no {MANIFEST} and {crate.FILE}. {_EXPECTED}")
-        document = _document(folder / crate.FILE)
-        yield Opened(folder, _records(folder, document), list(_check_contents(folder, document)))
-
-
-def _check_safe(archive: zipfile.ZipFile, file: Path) -> None:
-    entries = archive.infolist()
-    if len(entries) > MAX_FILES or sum(entry.file_size for entry in entries) > MAX_BYTES:
-        raise DataError(f"{file} would unpack to more than {MAX_BYTES / 2**30:.0f} GiB or {MAX_FILES:,} files; refused")
-    for entry in entries:
-        path = PurePosixPath(entry.filename)
-        if path.is_absolute() or ".." in path.parts or "\\" in entry.filename or entry.external_attr >> 28 == 0xA:
-            raise DataError(f"{file} holds {entry.filename!r}, which would be written elsewhere; refused")
+            raise DataError(f"{file} has no {MANIFEST} and {crate.FILE}. {EXPECTED}")
+        try:
+            document = _document(folder / crate.FILE)
+            records = _records(folder, document)
+            findings = list(check_package(folder, records, document))
+        except _MALFORMED as error:
+            raise DataError(f"{file} cannot be read: {error!r}; {REMEDY}") from error
+        yield Opened(folder, [_contained(record) for record in records], findings)
 
 
 def _document(file: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return {entity["@id"]: entity for entity in content["@graph"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file.name} of the package cannot be read: {error!r}; {_REMEDY}") from error
+    except _MALFORMED as error:
+        raise DataError(f"{file.name} of the package cannot be read: {error!r}; {REMEDY}") from error
 
 
 def _records(folder: Path, document: dict[str, Any]) -> list[RunRecord]:
     """Read the records of all runs, in the order of the metadata: the run that the package is about first."""
-    found = []
-    for action in document.get("./", {}).get("mentions", ()):
-        file = folder / "runs" / str(action["@id"]).removeprefix("#run-") / "record.json"
+    found: list[RunRecord] = []
+    for action in document["./"]["mentions"]:
+        run_id = str(action["@id"]).removeprefix("#run-")
+        name = f"runs/{run_id}/record.json"
+        if not run_id.isalnum():
+            raise DataError(f"{crate.FILE} of the package names a run {run_id!r}; {REMEDY}")
         try:
-            found.append(RunRecord.from_json(json.loads(file.read_text(encoding="utf-8"))))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{file.relative_to(folder)} of the package cannot be read: {error}; {_REMEDY}") from error
+            record = RunRecord.from_json(json.loads((folder / name).read_text(encoding="utf-8")))
+        except FileNotFoundError as error:
+            raise DataError(f"{name} of the package is gone; {REMEDY}") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"{name} of the package cannot be read: {error}; {REMEDY}") from error
+        _check_record(record, run_id, name)
+        found.append(record)
     if not found:
-        raise DataError(f"the package names no run; {_REMEDY}")
+        raise DataError(f"the package names no run; {REMEDY}")
     return found
 
 
-def _check_contents(folder: Path, document: dict[str, Any]) -> Iterator[Finding]:
-    """Yield whether files, manifest and metadata say the same."""
-    lines = (line.partition("  ") for line in (folder / MANIFEST).read_text("utf-8").splitlines())
-    manifest = {name: digest for digest, _, name in lines}
-    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
-    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in sorted(there)}
-    wrong = [name for name in sorted({*there, *manifest}) if hashes.get(name) != manifest.get(name)]
-    for name in wrong:
-        what = (
-            "is not in the manifest" if name not in manifest else "is gone" if name not in there else "has other bytes"
-        )
-        yield Finding("package", name, FAIL, f"{name} {what}", _REMEDY)
-    if not wrong:
-        yield Finding("package", MANIFEST, PASS, f"{len(manifest)} files have the hashes that it names")
-    said = {name: entity.get("sha256") for name, entity in document.items() if entity.get("@type") == "File"}
-    other = [name for name in sorted({*said, *(there - {crate.FILE})}) if said.get(name) != hashes.get(name)]
-    for name in other:
-        yield Finding("package", name, FAIL, f"{crate.FILE} has another hash of {name}", _REMEDY)
-    if not other:
-        yield Finding("package", crate.FILE, PASS, f"{len(said)} files have the hashes that it names")
+def _check_record(record: RunRecord, run_id: str, name: str) -> None:
+    """Refuse a record of another run, of other types than a run has, or whose files lie outside the package."""
+    texts = [record.run_id, record.name, record.status, record.experiment, *record.environment, *record.children]
+    texts += [*record.tags.values(), *record.params.values()]
+    numbers = [record.start, record.start if record.end is None else record.end]
+    for one in record.files or ():
+        texts += [one.side, one.dataset, one.path, one.sha256 or "", one.md5 or ""]
+        numbers.append(one.bytes)
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(number, int) for number in numbers):
+        raise DataError(f"{name} of the package holds values of other types than a run records; {REMEDY}")
+    if record.run_id != run_id:
+        raise DataError(f"{name} of the package is the record of run {record.run_id!r}; {REMEDY}")
+    places = [record.tags.get("data.root", ""), *(one.path for one in record.files or ())]
+    for place in places:
+        if ".." in PurePosixPath(place).parts:
+            raise DataError(f"{name} of the package names {place!r}, which lies outside of it; refused")
+
+
+def _contained(record: RunRecord) -> RunRecord:
+    """Return a record whose files are looked for in the package only."""
+    return replace(record, files=None if record.files is None else [_inside(one) for one in record.files])
+
+
+def _inside(entry: FileRecord) -> FileRecord:
+    if PurePosixPath(entry.path).is_absolute():
+        return entry._replace(path=f"{_ELSEWHERE}{entry.path}")
+    return entry

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from unime_kedro.artifact import crate, croissant
-from unime_kedro.artifact.gathering import Gathered, gather, project_files, record_files
+from unime_kedro.artifact.gathering import Gathered, gather, project_files, record_files, sha256_of
 from unime_kedro.atomic import atomic_write
 from unime_kedro.audit.record import RunRecord
 from unime_kedro.errors import DataError
 
 MANIFEST, README, ABSENT = "manifest-sha256.txt", "README.md", "absent.json"
-_LEVEL = 6
+#: a home folder of that few parts is a word like /root, which means nothing
+_SHORT_HOME = 2
 
 
 class Exported(NamedTuple):
@@ -29,6 +31,7 @@ class Exported(NamedTuple):
         files: How many files are in it.
         runs: How many runs.
         absent: Files of these runs that are not in it -> why.
+        telling: Files in it that name places of this machine.
     """
 
     file: Path
@@ -36,6 +39,7 @@ class Exported(NamedTuple):
     files: int
     runs: int
     absent: Mapping[str, str]
+    telling: Sequence[str] = ()
 
 
 def export_artifact(
@@ -70,63 +74,105 @@ def export_artifact(
     main = gathered.records[0]
     if main.status != "FINISHED" and not anyway:
         raise DataError(f"run {main.name} ({run_id}) is {main.status}; --anyway packs it all the same")
-    texts, files = _contents(gathered, root)
+    return write_package(gathered, root, out)
+
+
+def write_package(gathered: Gathered, root: Path, out: Path) -> Exported:
+    """Write what was gathered, with the project's own files, as one zip file."""
+    main = gathered.records[0]
+    files = {**project_files(root, main), **gathered.files}
+    texts = {**gathered.lists, **texts_of(gathered, files)}
+    members = [
+        *(crate.Member(name, hashlib.sha256(text).hexdigest(), len(text)) for name, text in texts.items()),
+        *(crate.Member(name, sha256_of(file), file.stat().st_size) for name, file in files.items()),
+    ]
+    texts[crate.FILE] = metadata_of(gathered.records, members)
+    hashes = {**{m.path: m.sha256 for m in members}, crate.FILE: hashlib.sha256(texts[crate.FILE]).hexdigest()}
+    texts[MANIFEST] = "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes)).encode("utf-8")
     moment = datetime.fromtimestamp((main.end or main.start) / 1000, UTC)
     with atomic_write(out) as temporary:
         _write(temporary, texts, files, moment)
-    with out.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return Exported(out, digest, len(texts) + len(files), len(gathered.records), gathered.absent)
+    telling = _telling(texts, files, root)
+    return Exported(out, sha256_of(out), len(texts) + len(files), len(gathered.records), gathered.absent, telling)
 
 
-def _contents(gathered: Gathered, root: Path) -> tuple[dict[str, bytes], dict[str, Path]]:
-    """Return what is written: texts made here, and files as they are."""
-    files = {**project_files(root), **gathered.files}
+def texts_of(gathered: Gathered, files: Mapping[str, Path]) -> dict[str, bytes]:
+    """Return what is said in a package about its runs and files, metadata and manifest excepted.
+
+    Args:
+        gathered: Runs, lists, and what is not there.
+        files: Path in the package -> file, the project's own files among them.
+    """
     texts = dict(record_files(gathered.records))
     texts[ABSENT] = (json.dumps(gathered.absent, indent=1, sort_keys=True) + "\n").encode("utf-8")
     texts[README] = readme(gathered, set(files)).encode("utf-8")
-    if (described := _described(gathered)) is not None:
+    if (described := _described(gathered, files)) is not None:
         texts[croissant.FILE] = croissant.as_bytes(described)
-    members = [
-        *(crate.Member(name, hashlib.sha256(text).hexdigest(), len(text)) for name, text in texts.items()),
-        *(crate.Member(name, _sha256(file), file.stat().st_size) for name, file in files.items()),
-    ]
-    members.sort(key=lambda member: member.path)
-    document = crate.metadata(gathered.records, members, f"unime-kedro run {gathered.records[0].name}")
-    texts[crate.FILE] = (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
-    hashes = {**{m.path: m.sha256 for m in members}, crate.FILE: hashlib.sha256(texts[crate.FILE]).hexdigest()}
-    texts[MANIFEST] = "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes)).encode("utf-8")
-    return texts, files
+    return texts
 
 
-def _described(gathered: Gathered) -> dict[str, Any] | None:
+def metadata_of(records: Sequence[RunRecord], members: Sequence[crate.Member]) -> bytes:
+    """Return the RO-Crate metadata of a package; ``members`` are all its files but these and the manifest."""
+    own = any(_own_data(record) for record in records)
+    ordered = sorted(members, key=lambda member: member.path)
+    document = crate.metadata(records, ordered, f"unime-kedro run {records[0].name}", own)
+    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def _described(gathered: Gathered, files: Mapping[str, Path]) -> dict[str, Any] | None:
     """Return the Croissant description of what the latest run mined."""
     mined = [r for r in gathered.records if any(one.dataset == "negatives" for one in r.side("output"))]
     if not mined:
         return None
-    own = _own_data(mined[0])
-    return croissant.describe(mined[0], gathered.files, own)
+    return croissant.describe(mined[0], files, _own_data(mined[0]), _tiny_models(mined[0]))
 
 
 def _own_data(record: RunRecord) -> bool:
     from unime_kedro.own_data import is_own_data
 
-    parameters = (record.config or {}).get("parameters") or {}
-    return is_own_data(parameters)
+    return is_own_data(_parameters(record))
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _tiny_models(record: RunRecord) -> bool:
+    from unime_kedro.own_data import is_embedded_model
+
+    sections = [_parameters(record).get(name) or {} for name in ("pool", "judge")]
+    return all(is_embedded_model(str(section.get("model", ""))) for section in sections)
+
+
+def _parameters(record: RunRecord) -> Mapping[str, Any]:
+    return (record.config or {}).get("parameters") or {}
+
+
+def _telling(texts: Mapping[str, bytes], files: Mapping[str, Path], root: Path) -> list[str]:
+    """Return the files that name the project's folder or the home folder: somebody's pages, patches, parameters."""
+    home = Path.home()
+    places = {str(root), str(root.resolve()), *([str(home)] if len(home.parts) > _SHORT_HOME else [])}
+    needles = [place.encode("utf-8") for place in places]
+
+    def tells(content: bytes) -> bool:
+        return any(needle in content for needle in needles)
+
+    found = [name for name, text in texts.items() if tells(text)]
+    return sorted(found + [name for name, file in files.items() if not _is_weights(name) and tells(file.read_bytes())])
+
+
+def _is_weights(name: str) -> bool:
+    return name.endswith((".safetensors", ".bin", ".pt", ".npy"))
 
 
 def _write(target: Path, texts: Mapping[str, bytes], files: Mapping[str, Path], moment: datetime) -> None:
     stamp = (max(moment.year, 1980), moment.month, moment.day, moment.hour, moment.minute, moment.second // 2 * 2)
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted({*texts, *files}):
             entry = zipfile.ZipInfo(name, stamp)
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-            archive.writestr(entry, texts[name] if name in texts else files[name].read_bytes(), compresslevel=_LEVEL)
+            if name in texts:
+                archive.writestr(entry, texts[name])
+                continue
+            entry.file_size = files[name].stat().st_size  # above 2 GiB another kind of entry is needed
+            with files[name].open("rb") as source, archive.open(entry, "w") as stream:
+                shutil.copyfileobj(source, stream)
 
 
 def readme(gathered: Gathered, files: set[str]) -> str:
@@ -141,7 +187,7 @@ def readme(gathered: Gathered, files: set[str]) -> str:
     return f"""# {main.name}
 
 A run of unime-kedro with the runs upstream of it. Made by `unime export-artifact`; what the models are is in their
-cards below `files/`. Licences are in `project/NOTICE`.
+cards below `cards/`. Licences are in `project/NOTICE`.
 
 | run | id | command | commit | ended as |
 |---|---|---|---|---|
@@ -152,7 +198,8 @@ cards below `files/`. Licences are in `project/NOTICE`.
 {pages}
 - `runs/<id>/config.yml`: all parameters; `record.json`: metrics, tags, hashes of all files read and written
 - `croissant.json`: the mined data set, if it is in here; `{crate.FILE}`: everything, by whom and from what (RO-Crate)
-- `absent.json`: files of these runs that are not in here, with why; their hashes are in the records
+- `absent.json`: files of these runs that are not in here, with why; their hashes are in the records, those of a model's
+  files in `sha256.txt` beside its card
 
 ## Check
 

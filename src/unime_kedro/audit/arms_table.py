@@ -11,7 +11,7 @@ from unime_kedro.ablations.parent import ARM, GROUP, SEED
 from unime_kedro.audit.findings import FAIL, PASS, SKIP, Finding, Place
 from unime_kedro.audit.metrics import equal, same
 from unime_kedro.audit.recomputed import precision_of_trained
-from unime_kedro.audit.record import RunRecord
+from unime_kedro.audit.record import COMPARED, RunRecord
 from unime_kedro.tracking.metrics import clean_key, metric_values
 
 _REMEDY = "unime ablate --table=only makes the table again"
@@ -79,7 +79,7 @@ def _against_runs(
         for (arm, name), values in figures.items()
         if len(values) > 1
     }
-    reference, first = (parent.table or {}).get("reference"), next(iter((parent.table or {}).get("columns", ())), None)
+    reference, first = (parent.table or {}).get("reference"), (parent.table or {}).get(COMPARED)
     for (arm, name), values in figures.items():
         theirs = figures.get((str(reference), name), {})
         if name == first and arm != reference and (shared := sorted(set(values) & set(theirs))):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -57,13 +57,17 @@ def audit_command(run: str | None, rerun: bool, artifact: Path | None, data_root
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """End with the usual status, 1 being that of an audit that found something; SIGTERM cleans up like Ctrl-C."""
+    before: Any = None
     with suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
-        click.echo("Interrupted. Nothing was changed; the worktree of the audit is removed.", err=True)
+        click.echo("Interrupted. Nothing of the project was changed; what the audit had made is removed.", err=True)
         sys.exit(130)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _audit_run(run: str, rerun: bool, data_root: Path | None) -> tuple[RunRecord, list[Finding]]:

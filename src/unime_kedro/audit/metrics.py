@@ -113,6 +113,8 @@ def _check_complete(record: RunRecord) -> Iterator[Finding]:
 
 
 def _recompute(record: RunRecord, place: Place) -> Iterator[Finding]:
+    import polars as pl
+
     for dataset, (tables, recompute) in sorted(RECOMPUTED.items()):
         if not record.metrics_files.get(dataset):
             continue
@@ -125,7 +127,7 @@ def _recompute(record: RunRecord, place: Place) -> Iterator[Finding]:
         source = ", ".join(tables)
         try:
             wanted = metric_values(dataset, recompute(*(_read(file) for file in files.values()), record=record))
-        except (DataError, KeyError, TypeError, ValueError) as error:
+        except (DataError, KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
             reason = f"{type(error).__name__}: {str(error)[:120]}"
             yield Finding("metrics", dataset, SKIP, f"not recomputed from {source} by this version ({reason})")
             continue

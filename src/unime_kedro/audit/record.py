@@ -22,6 +22,8 @@ from unime_kedro.tracking.unsent import all_runs
 #: artifacts of a run that belong to its record, besides metrics/<dataset>.json
 CONFIG, GROUP = "config.yml", "group.yml"
 _METRICS = "metrics"
+#: key of an ablation's table: the column whose differences it has
+COMPARED = "compared"
 #: characters of an id that are enough to name a run
 _SHORTEST_PREFIX = 4
 
@@ -178,7 +180,7 @@ def read_record(client: Any, run_id: str, *, curves: bool = True) -> RunRecord:
         metrics_files={name: content for name, content in metrics.items() if content is not None},
         changes=parts.get(CHANGES, ""),
         group=there.parsed(GROUP, parts.get(GROUP), _mapping),
-        table=there.parsed(table, parts.get(table), _mapping),
+        table=there.parsed(table, parts.get(table), _table),
         children=[child.info.run_id for child in sorted(children, key=lambda child: child.info.start_time)],
         curves={key: _curve(client, run_id, key) for key in sorted(run.data.metrics)} if curves else {},
         pages={name: hashlib.sha256(there.data(name)).hexdigest() for name in names if name.endswith(_PAGES)},
@@ -222,7 +224,7 @@ class _Artifacts:
         """Return what a text says, None if there is none or it cannot be read."""
         try:
             return None if text is None else parse(text)
-        except (ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
             self.unreadable[path] = " ".join(str(error).split())[:120]
             return None
 
@@ -232,6 +234,12 @@ def _mapping(text: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"expected keys and values, found {type(found).__name__}")
     return found
+
+
+def _table(text: str) -> dict[str, Any]:
+    """Return an ablation's table, and by name its first column, which is the one compared: JSON may lose the order."""
+    found: dict[str, Any] = json.loads(text)
+    return found | {COMPARED: next(iter(found["columns"]), "")}
 
 
 def _files(text: str) -> list[FileRecord]:
