@@ -17,7 +17,7 @@ MOMENTS = {
     "judge": (_NODE, 1.0),
     "select": ("Running node: export", 0.0),
     "train": (_NODE, 2.0),
-    "train_arm@hard-1": ("begins", 3.0),
+    "train_arm@hard-1": ("hard  seed 1", 3.0),
     "ablation": ("Running stage", 1.5),
     "rerank": (_NODE, 2.0),
     "evaluate": (_NODE, 2.0),
