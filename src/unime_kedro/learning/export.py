@@ -115,6 +115,8 @@ def save_model(
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     _save_weights(unfinished, adapter, base, revision, peft, merge)
+    # how it was read here (HF_HUB_OFFLINE), and nothing of the model: it would make equal models unequal files
+    adapter.tokenizer.init_kwargs.pop("local_files_only", None)
     adapter.tokenizer.save_pretrained(unfinished)
     adapter.image_processor.save_pretrained(unfinished)
     if add is not None:
