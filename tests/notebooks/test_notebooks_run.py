@@ -200,12 +200,17 @@ def arm_folder(world: World, arm: str, seed: int) -> Path:
     return world.data / f"ablations/components/{arm}/seed-{seed}"
 
 
+def run_of(world: World, arm: str, seed: int) -> str:
+    file = arm_folder(world, arm, seed) / "run_figures/arm.json"
+    return json.loads(file.read_text())["figures"]["mlflow_run_id"]
+
+
 def test_the_runs_are_those_of_the_arms_folders(world: World, compared: Any) -> None:
     shown = {(row["arm"], row["seed"]): row for row in compared[1]["runs"]}
     assert list(shown) == [("in_batch", 1), ("in_batch", 2), ("hard", 1), ("hard", 2)]
     for (arm, seed), row in shown.items():
         record = json.loads((arm_folder(world, arm, seed) / "arm.json").read_text())
-        assert row["run"] == record["mlflow_run_id"]
+        assert row["run"] == run_of(world, arm, seed)
         assert row["P@1"] == pytest.approx(record["metrics"]["precision_at_1/all"])
     assert len({row["negatives"] for row in shown.values()}) == 1
 
@@ -267,7 +272,7 @@ def changed(file: Path, text: bytes) -> Iterator[None]:
 
 def test_another_parameter_is_named_and_other_predictions_are_refused(world: World) -> None:
     folder = arm_folder(world, "hard", 2)
-    run_id = json.loads((folder / "arm.json").read_text())["mlflow_run_id"]
+    run_id = run_of(world, "hard", 2)
     (config,) = world.artifacts.rglob(f"{run_id}/**/config.yml")
     values = yaml.safe_load(config.read_text())
     values["parameters"]["train"]["batch"] = 9

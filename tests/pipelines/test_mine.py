@@ -17,6 +17,8 @@ import polars as pl
 import pytest
 import yaml
 
+from unime_kedro.io.run_figures import merge, read_run_figures
+
 ROOT = Path(__file__).parents[2]
 KEDRO = str(Path(sys.executable).with_name("kedro"))
 
@@ -63,7 +65,8 @@ def tables(mined):
 
 
 def metrics(folder: Path, stage: str) -> dict[str, float]:
-    return json.loads((folder / "data/08_reporting" / f"{stage}_metrics.json").read_text())
+    file = folder / "data/08_reporting" / f"{stage}_metrics.json"
+    return merge(json.loads(file.read_text()), read_run_figures(file))
 
 
 def test_every_table_is_where_the_design_says_with_its_columns(tables):
@@ -321,7 +324,7 @@ def test_tables_of_another_corpus_are_refused(mined, tmp_path):
     assert (tmp_path / "data/05_model_input/negatives.parquet").read_bytes() == before
 
 
-def test_two_first_runs_at_once_write_one_whole_corpus(tmp_path):
+def test_of_two_first_runs_at_once_one_writes_the_corpus_and_the_other_says_who_is_there(tmp_path):
     command = [KEDRO, "run", "--env=smoke", "--pipeline=ingest"]
     environment = {**os.environ, "UNIME_DATA_ROOT": str(tmp_path / "data"), "UNIME_TRACKING": "off"}
     runs = [
@@ -331,8 +334,11 @@ def test_two_first_runs_at_once_write_one_whole_corpus(tmp_path):
         for _ in range(2)
     ]
     outputs = [run.communicate()[0] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], outputs
+    ended = [run.returncode for run in runs]
+    assert sorted(ended) == [0, 1], outputs
+    first = ended.index(0)
+    assert f"stop it (kill {runs[first].pid})" in outputs[1 - first]
     smoke = yaml.safe_load((ROOT / "conf/smoke/parameters.yml").read_text())
     total = sum(smoke["demo"]["train_pairs"].values())
-    assert all(f"{total} pairs read" in text for text in outputs), outputs
+    assert f"{total} pairs read" in outputs[first]
     assert pl.read_parquet(tmp_path / "data/02_intermediate/queries.parquet").height == total

@@ -12,6 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from unime_kedro.io.run_figures import merge, read_run_figures
+
 ROOT = Path(__file__).parents[2]
 KEDRO = str(Path(sys.executable).with_name("kedro"))
 
@@ -29,7 +31,8 @@ def kedro(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def read(folder: Path, name: str):
-    return json.loads((folder / "data" / f"{name}.json").read_text())
+    file = folder / "data" / f"{name}.json"
+    return merge(json.loads(file.read_text()), read_run_figures(file))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from unime_kedro.io.run_figures import merge, read_run_figures
+
 ROOT = Path(__file__).parents[2]
 KEDRO = str(Path(sys.executable).with_name("kedro"))
 LIVE = ["loss", "learning_rate", "gradient_norm", "pairs_per_second", "encodes_saved", "peak_memory_gb"]
@@ -37,7 +39,8 @@ def kedro(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def read(folder: Path, name: str):
-    return json.loads((folder / "data/08_reporting" / f"{name}.json").read_text())
+    file = folder / "data/08_reporting" / f"{name}.json"
+    return merge(json.loads(file.read_text()), read_run_figures(file))
 
 
 @pytest.fixture(scope="module")
