@@ -29,7 +29,7 @@ def test_parent_and_children_are_kept_here_and_stay_a_family_when_they_are_sent(
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
     assert {run.data.tags["unime.ablation.arm"] for run in children} == {"in_batch", "hard"}
     assert "train.loss.kind" in parent.data.tags["unime.ablation.keys"].split(",")
-    record = json.loads((small.run_folder("hard", 1) / "arm.json").read_text())
+    record = json.loads((small.run_folder("hard", 1) / "run_figures/arm.json").read_text())["figures"]
     assert record["mlflow_run_id"] in {run.info.run_id for run in children}
 
     store = f"sqlite:///{small.root}/elsewhere.db"  # any other store

@@ -207,7 +207,7 @@ def _show(batch: Batch, say: Say) -> bool:
     batch.parent.log(metrics_of(plan.name, rows), files, plan.group.model_dump())
     say("")
     say(page)
-    if seconds := seconds_line(batch.done):
+    if seconds := seconds_line(plan, batch.done):
         say(seconds)
     say(f"written to {files[0]} and {files[1].name}")
     return True

@@ -40,8 +40,7 @@ def write_table(
     Returns:
         The page, its files below ``08_reporting/ablations``, and its rows.
     """
-    order = {run.label: place for place, run in enumerate(plan.runs)}
-    done = sorted(done, key=lambda one: order[one[0].label])  # not in the order in which they ended
+    done = _in_order(plan, done)
     rows = arm_results(project, plan, done)
     notes = [*notes, *_notes(plan, rows, done)]
     page = markdown(plan, rows, notes, _tiny_note(plan))
@@ -53,6 +52,12 @@ def write_table(
     known = {label: facts for label, facts in of_runs.items() if facts}
     write_run_figures(files[1], {"runs": known} if known else {})
     return page, files, rows
+
+
+def _in_order(plan: Plan, done: Done) -> Done:
+    """Sort what is done as planned, whichever ended first."""
+    order = {run.label: place for place, run in enumerate(plan.runs)}
+    return sorted(done, key=lambda one: order[one[0].label])
 
 
 def markdown(plan: Plan, rows: Sequence[ArmResult], notes: Sequence[str], tiny: str) -> str:
@@ -171,10 +176,10 @@ def _notes(plan: Plan, rows: Sequence[ArmResult], done: Done) -> list[str]:
     return notes
 
 
-def seconds_line(done: Done) -> str:
+def seconds_line(plan: Plan, done: Done) -> str:
     """Say how long the runs of each arm took, "" where that is not known; no part of the result, which has no times."""
     seconds: dict[str, list[float]] = {}
-    for run, record in done:
+    for run, record in _in_order(plan, done):
         if isinstance(record.get("seconds"), (int, float)):
             seconds.setdefault(run.variant.arm, []).append(record["seconds"])
     means = ", ".join(f"{arm} {statistics.fmean(values):,.0f}" for arm, values in seconds.items())
