@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -16,18 +16,36 @@ from unime_kedro.mining.store import JudgeStore
 from unime_kedro.mllm.content import Content, contents_of
 from unime_kedro.mllm.judgements import Judgements, score
 
+#: one query and the candidates that it is judged with
+Group = tuple[Content, Sequence[Content]]
+
 
 class Judge(Protocol):
-    """What judging needs of a backend."""
+    """What judging needs of a backend.
 
-    def judge(self, query: Content, candidates: Sequence[Content]) -> Judgements:
-        """Return the logits of one query's candidates."""
+    A backend that fills the store by workers of its own, on whichever machines, has a method ``fill_store`` besides
+    (:class:`FillsStore`), which is used instead of ``judge_all``.
+    """
 
-    def expect(self, contents: Sequence[Content]) -> None:
-        """Learn which contents will come, in order."""
+    def judge_all(self, groups: Sequence[Group]) -> Iterator[Judgements]:
+        """Yield the logits of each group's candidates, in the order of ``groups``, as they are ready."""
 
     def identity(self) -> dict[str, Any]:
         """Return everything the scores depend on."""
+
+
+@runtime_checkable
+class FillsStore(Protocol):
+    """A backend whose workers write shards of the judge store themselves."""
+
+    def fill_store(self, missing: pl.DataFrame, contents: Sequence[Content], store: JudgeStore) -> Iterator[int]:
+        """Judge ``missing`` into ``store.folder``, and yield how many more pairs are on disk, from time to time.
+
+        Args:
+            missing: query_key, query_item_id, item_id (list), candidate_key (list), a row per query.
+            contents: By item_id.
+            store: Where to; each worker opens one of its own on the same folder.
+        """
 
 
 @dataclass(frozen=True)
@@ -174,19 +192,25 @@ def _judge_groups(
 ) -> None:
     from contextlib import nullcontext
 
-    members = groups["item_id"].to_list()
-    queries = groups["query_item_id"].to_list()
-    judge.expect([contents[i] for q, found in zip(queries, members, strict=True) for i in (q, *found)])
-    total = known + sum(map(len, members))
+    total = known + int(groups["item_id"].list.len().sum())
     with store, progress("judging", total, "pairs") if progress else nullcontext() as bar:
         if bar is not None:
             bar.skip(known)
-        for key, query, found, keys in zip(
-            groups["query_key"].to_list(), queries, members, groups["candidate_key"].to_list(), strict=True
-        ):
-            store.add(_rows(key, keys, judge.judge(contents[query], [contents[i] for i in found])))
+        filling = judge.fill_store(groups, contents, store) if isinstance(judge, FillsStore) else None
+        for done in filling or _judge_here(groups, contents, judge, store):
             if bar is not None:
-                bar.advance(len(found))
+                bar.advance(done)
+
+
+def _judge_here(groups: pl.DataFrame, contents: list[Content], judge: Judge, store: JudgeStore) -> Iterator[int]:
+    """Judge in this process into the store; yields how many more pairs are done, query by query."""
+    members = groups["item_id"].to_list()
+    queries = groups["query_item_id"].to_list()
+    wanted = [(contents[q], [contents[i] for i in found]) for q, found in zip(queries, members, strict=True)]
+    keys = zip(groups["query_key"].to_list(), groups["candidate_key"].to_list(), strict=True)
+    for (query_key, candidate_keys), found in zip(keys, judge.judge_all(wanted), strict=True):
+        store.add(_rows(query_key, candidate_keys, found))
+        yield len(candidate_keys)
 
 
 def _enforce_error_share(errors: pl.DataFrame, n_pairs: int, limit: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +120,12 @@ class PrefixJudge:
     def expect(self, contents: Sequence[Content]) -> None:
         """Announce contents in the order in which they will be judged, so that pictures are prepared ahead."""
         self.features.expect([c.image for c in contents if c.image is not None])
+
+    def judge_all(self, groups: Sequence[tuple[Content, Sequence[Content]]]) -> Iterator[Judgements]:
+        """Judge the candidates of each query, one query after the other; see :meth:`judge`."""
+        self.expect([content for query, candidates in groups for content in (query, *candidates)])
+        for query, candidates in groups:
+            yield self.judge(query, candidates)
 
     def judge(self, query: Content, candidates: Sequence[Content]) -> Judgements:
         """Judge every candidate of one query.
