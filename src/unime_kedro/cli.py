@@ -21,6 +21,7 @@ from unime_kedro import __version__
 from unime_kedro.artifact.command import export_command
 from unime_kedro.audit.command import audit_command
 from unime_kedro.command_errors import RunFailed, readable_errors
+from unime_kedro.exchange.commands import export_negatives_command, import_pool_command, import_scores_command
 from unime_kedro.reproduce.commands import dvc_yaml_command, reproduce_command
 from unime_kedro.reproduce.diagram_command import picture_command
 from unime_kedro.reproduce.results_command import check_results_command
@@ -182,6 +183,9 @@ main.add_command(picture_command)
 main.add_command(scores_group)
 main.add_command(runs_group)
 main.add_command(made_by_command)
+main.add_command(export_negatives_command)
+main.add_command(import_pool_command)
+main.add_command(import_scores_command)
 
 
 @main.command("import-release")
