@@ -64,20 +64,26 @@ def _write_lines(table: pl.DataFrame, file: Path) -> None:
 
 def _write_parquet(table: pl.DataFrame, pictures: list[str], file: Path) -> None:
     """Write parquet that the datasets library reads with its own types: pictures come out as pictures."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    arrow = table.to_arrow()
-    features = {name: _feature(arrow.schema.field(name).type, name in pictures) for name in arrow.column_names}
-    info = json.dumps({"info": {"features": features}})
-    pq.write_table(arrow.replace_schema_metadata({"huggingface": info}), file, compression="zstd")
+    columns = {name: _column(table.schema[name], name in pictures) for name in table.columns}
+    info = json.dumps({"info": {"features": {name: feature for name, (_, feature) in columns.items()}}})
+    # datasets looks at the features only where they are the file's types exactly: no large_string, no large_list
+    schema = pa.schema({name: kind for name, (kind, _) in columns.items()}, metadata={"huggingface": info})
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for start in range(0, len(table), _SLICE):
+            writer.write_table(table[start : start + _SLICE].to_arrow().cast(schema))
 
 
-def _feature(kind: pa.DataType, picture: bool) -> dict[str, Any]:
-    """Describe a column as the datasets library does."""
+def _column(kind: pl.DataType, picture: bool) -> tuple[pa.DataType, dict[str, Any]]:
+    """Return a column's type in the file, and its description for the datasets library."""
     import pyarrow as pa
 
+    words = {"dtype": "string", "_type": "Value"}
     if picture:
-        return {"text": {"dtype": "large_string", "_type": "Value"}, "image": {"_type": "Image"}}
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return {"feature": _feature(kind.value_type, False), "_type": "List"}
-    return {"dtype": str(kind), "_type": "Value"}
+        image = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+        return pa.struct({"text": pa.string(), "image": image}), {"text": words, "image": {"_type": "Image"}}
+    if isinstance(kind, pl.List):
+        return pa.list_(pa.float64()), {"feature": {"dtype": "float64", "_type": "Value"}, "_type": "List"}
+    return pa.string(), words
