@@ -143,6 +143,7 @@ def import_scores_command(file: Path, env: str | None, name: str | None, allow_m
     with _project(env) as context:
         from unime_kedro.exchange.importing import file_digest, read_scores
         from unime_kedro.mining.lineage import corpus_digest, table_digest
+        from unime_kedro.mining.partial import whole_coverage
 
         items, queries, pool, pool_origin = _tables(context, "items", "queries", "pool", "pool_origin")
         origin = {"corpus": corpus_digest(items, queries), "pool": table_digest(pool)}
@@ -155,7 +156,13 @@ def import_scores_command(file: Path, env: str | None, name: str | None, allow_m
         }  # fmt: skip
         metrics = {"pairs": len(scores) + len(errors), "errors": len(errors), "model_fingerprint": f"imported:{digest}"}
         # in this order: the guard of the scores looks at the errors
-        tables = {"judge_errors": errors, "judge_scores": scores, "judge_origin": origin, "judge_metrics": metrics}
+        tables = {
+            "judge_errors": errors,
+            "judge_coverage": whole_coverage(pool),
+            "judge_scores": scores,
+            "judge_origin": origin,
+            "judge_metrics": metrics,
+        }
         _save(context, tables)
         click.echo(f"imported {len(scores):,} scores from {file}, {len(errors):,} pairs without one")
         click.echo("next: kedro run --pipeline=select")

@@ -70,10 +70,45 @@ class PoolParameters(ModelParameters):
     memory_gb: float = Field(gt=0, description="budget of the search, in GiB")
 
 
+class SelectionParameters(Parameters):
+    """What the negatives will be, for a judge that is asked no more than they need; ``select``'s own values."""
+
+    negatives: int = Field(ge=1, le=2048)
+    step: int = Field(ge=1)
+    rule: Rule
+    margin: float = Field(ge=0, le=1)
+
+
+class SmallJudgeParameters(Parameters):
+    """The small judge of a cascade; all else is the large one's."""
+
+    model: str = Field(min_length=1, description="hub id, or a folder (relative to the project root)")
+    revision: str | None = Field(description="hub revision; null for a local folder")
+    min_pixels: int | None = Field(ge=1, description="smallest image area; null for the model's own")
+    max_pixels: int | None = Field(ge=1, description="largest image area; null for the model's own")
+
+
+class StrategyParameters(Parameters):
+    """Which pairs are judged, see :mod:`unime_kedro.mining.strategies`."""
+
+    kind: Literal["exhaustive", "lazy", "cascade", "budget"]
+    calls_per_query: float = Field(ge=0, description="budget: calls about candidates, per query on average")
+    band: float = Field(ge=0, le=1, description="cascade: pairs with a small score this near the threshold go on")
+    small: SmallJudgeParameters | None = Field(description="cascade: the small judge")
+    selection: SelectionParameters | None = Field(description="null: what `select` says")
+
+    @model_validator(mode="after")
+    def _cascade_has_a_small_judge(self) -> StrategyParameters:
+        if self.kind == "cascade" and self.small is None:
+            raise PydanticCustomError("small", "kind cascade needs a small judge: small: {{model: ...}}")
+        return self
+
+
 class JudgeParameters(ModelParameters):
     """Yes/No scoring of pairs (method section 2.2)."""
 
     backend: Literal["transformers"]
+    strategy: StrategyParameters
     batch_size: int = Field(ge=1, description="candidates per forward pass")
     share_prefix: bool = Field(description="run instruction and query once per query")
     vision_cache_gb: float = Field(ge=0, description="image features in memory, in GiB; the rest goes to disk")

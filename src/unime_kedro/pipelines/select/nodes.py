@@ -1,9 +1,11 @@
 """Nodes of pipeline ``select``."""
 
 import logging
+from typing import Any
 
 import polars as pl
 
+from unime_kedro.errors import ConfigurationError
 from unime_kedro.own_data import is_embedded_model
 from unime_kedro.parameters import JudgeParameters, SelectParameters
 from unime_kedro.paths import resolve
@@ -23,7 +25,7 @@ TINY_NOTE = (
 def select(
     pool: pl.DataFrame,
     judge_scores: pl.DataFrame,
-    judge_origin: dict[str, str],
+    judge_origin: dict[str, Any],
     items: pl.DataFrame,
     queries: pl.DataFrame,
     select: SelectParameters,
@@ -50,6 +52,7 @@ def select(
         "judge_scores": table_digest(judge_scores),
     }
     check_lineage(judge_origin, current, "judge_scores.parquet", "kedro run --pipelines=pool,judge,select")
+    _check_strategy(judge_origin.get("strategy"), select)
     found = select_negatives(
         pool,
         judge_scores,
@@ -75,6 +78,27 @@ def select(
             **{f"false_negative_share/{name}": share for name, share in shares.items()},
         },
     )
+
+
+def _check_strategy(strategy: dict[str, Any] | None, select: SelectParameters) -> None:
+    """Make sure that a judge that was asked no more than needed was asked for what is selected now.
+
+    Raises:
+        ConfigurationError: Pairs that would be selected may not have been judged.
+    """
+    if strategy is None:
+        return
+    judged = strategy["selection"]
+    now = {"step": select.step, "rule": select.filter.rule, "margin": select.filter.effective_margin}
+    other = [f"{key} {judged[key]}, now {value}" for key, value in now.items() if judged[key] != value]
+    if select.negatives > judged["negatives"]:
+        other.append(f"negatives {judged['negatives']}, now {select.negatives}")
+    if other:
+        raise ConfigurationError(
+            f"judge_scores.parquet holds only the pairs that another selection needed (judge.strategy.kind "
+            f"{strategy['kind']}): {'; '.join(other)}. Run `kedro run --pipelines=judge,select` with the parameters of "
+            "now: what was judged is kept, only what is missing is judged."
+        )
 
 
 def _warn_of_fallbacks(share: float, select: SelectParameters) -> None:
