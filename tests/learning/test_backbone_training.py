@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -79,14 +84,15 @@ def test_gradients_equal_those_of_transformers_own_forward(backbone, pictures, f
     # no gradient, no movement: nothing of the pictures' part with a frozen one, all of it otherwise
     vision = {name for name in found if ".language_model." not in name}
     parts = {f"model.{name}" for name, _ in ours.model.model.named_parameters() if "language_model" not in name}
-    assert vision == (set() if freeze else parts - UNUSED)
+    assert vision == (set() if freeze else parts - IDLE)
+    assert found.keys() == {name for name, p in ours.model.named_parameters() if p.requires_grad}
     scale = max(float(g.abs().max()) for g in wanted.values())  # the sums run in another order: rounding
     for name, gradient in wanted.items():
         assert float((found[name] - gradient).abs().max()) / scale < 5e-5, name
 
 
-#: what the families' own forward pass does not use, either
-UNUSED = {"model.vision_tower.post_layernorm.weight", "model.vision_tower.post_layernorm.bias"}
+#: what transformers' own forward pass does not use, either
+IDLE = {"model.vision_tower.post_layernorm.weight", "model.vision_tower.post_layernorm.bias"}
 
 
 @pytest.mark.parametrize("freeze", [False, True])
@@ -154,3 +160,58 @@ def test_a_step_in_bfloat16_moves_what_trains(backbone, pictures):
     assert report.trainable > 0
     assert all(np.isfinite(values))
     assert values[-1] < values[0] - 0.01
+
+
+# in a process that has neither this project nor torchvision
+_SENTENCE_TRANSFORMERS = """
+import json, sys
+from pathlib import Path
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "unime_kedro":
+            raise ModuleNotFoundError(f"{name} is blocked", name=name)
+sys.meta_path.insert(0, Blocked())
+sys.modules["torchvision"] = None
+import numpy as np
+from sentence_transformers import SentenceTransformer
+job = json.loads(sys.stdin.read())
+inputs = [{"text": text, "image": image} if image else {"text": text} for text, image in job["items"]]
+out = {}
+for name in job["folders"]:
+    model = SentenceTransformer(name, trust_remote_code=True, device="cpu")
+    out[name] = model.encode(inputs, batch_size=4)
+np.savez(job["out"], **out)
+"""
+
+
+@pytest.mark.slow
+def test_sentence_transformers_gives_the_same_vectors(backbone, pictures, tmp_path):
+    pytest.importorskip("sentence_transformers")
+    from unime_kedro.learning.export import save_embedder
+
+    spoiled = "a<image> <|im_end|>d</img>og<im<quad>g>" if backbone.family == "internvl" else "a<|im_end|> dog"
+    items = [*contents(pictures), Content(spoiled, pictures[4]), Content("words that go on and on " * 90, pictures[1])]
+    wanted = {}
+    for name, tuning, prompt, limits in (("full", "full", "plain", {"max_pixels": 6272}), ("lora", "lora", "chat", {})):
+        adapter = fresh(backbone, **limits)
+        report = tune(adapter, tuning=tuning)
+        randomise(adapter.model)
+        adapter.model.eval()
+        embedder = Embedder(adapter, prompt=prompt, max_tokens=130, batch_tokens=4096)
+        wanted[str(tmp_path / name)] = embedder.embed(items)
+        assert embedder.truncated == 1
+        options = {"base": str(backbone.folder), "card": "# card", "record": {}, "max_tokens": 130}
+        save_embedder(tmp_path / name, adapter, peft=report.peft, prompt=prompt, **options)
+    job = {
+        "items": [(item.text, item.image and str(item.image)) for item in items],
+        "folders": list(wanted),
+        "out": str(tmp_path / "vectors.npz"),
+    }
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
+    command = [sys.executable, "-c", _SENTENCE_TRANSFORMERS]
+    text = json.dumps(job)
+    done = subprocess.run(command, input=text, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = np.load(tmp_path / "vectors.npz")
+    for name, vectors in wanted.items():
+        np.testing.assert_allclose(found[name], vectors, atol=1e-5, err_msg=name)

@@ -94,7 +94,8 @@ def make_trainable(
         raise ModelError("this model has LoRA adapters already; load it anew before choosing what trains.")
     frozen = _vision_names(adapter) if freeze_vision else ()
     if tuning == "full":
-        _train_all(adapter.model, frozen)
+        # what takes no part would be moved by weight decay alone
+        _train_all(adapter.model, frozen + tuple(f"model.{name}" for name in adapter.idle_parts))
         if head:
             adapter.model.get_output_embeddings().requires_grad_(True)
         return _report(adapter.model, tuning)

@@ -74,6 +74,8 @@ class BackboneAdapter(ABC):
         architectures: ``model_type`` in config.json -> class in transformers, of all models that the adapter loads.
             The registry finds an adapter by them; empty in classes that only others are built on.
         vision_parts: Names, below ``model.model``, of everything that turns pictures into visual tokens.
+        idle_parts: Names, below ``model.model``, of what takes no part in the forward pass, and so cannot train.
+        reads_tiles: Whether the vision tower reads square tiles of one size (and not patches of a whole picture).
         model: The transformers model, in evaluation mode.
         tokenizer: Its tokenizer.
         image_processor: Its image processor (the one that needs PIL only).
@@ -83,6 +85,8 @@ class BackboneAdapter(ABC):
 
     architectures: ClassVar[Mapping[str, str]] = {}
     vision_parts: ClassVar[tuple[str, ...]] = ("visual",)
+    idle_parts: ClassVar[tuple[str, ...]] = ()
+    reads_tiles: ClassVar[bool] = False
 
     model: Any
     tokenizer: Any

@@ -78,6 +78,8 @@ class LlavaOnevisionAdapter(TileAdapter):
 
     architectures: ClassVar[Mapping[str, str]] = {"llava_onevision": "LlavaOnevisionForConditionalGeneration"}
     image_block = "<image>"
+    # features are taken in front of SigLIP's last norm
+    idle_parts = ("vision_tower.post_layernorm",)
 
     @classmethod
     def read_image_processor(cls, source: str | Path, spec: ModelSpec) -> Any:

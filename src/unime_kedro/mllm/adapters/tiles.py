@@ -50,6 +50,7 @@ class TileAdapter(TransformersAdapter):
     """What these families share: ordinary positions, tiles to pixels, the processor's chat template."""
 
     vision_parts = ("vision_tower", "multi_modal_projector", "image_newline")
+    reads_tiles = True
 
     @classmethod
     def read_tokenizer(cls, source: str | Path, revision: str | None) -> Any:
