@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_backbones import save_backbone
 
 from unime_kedro.errors import ModelError
 from unime_kedro.mllm.adapters import load_adapter
@@ -267,3 +271,38 @@ def test_a_folder_of_another_architecture_says_which(backbone, tmp_path):
     file.write_text(json.dumps(json.loads(file.read_text()) | {"architectures": ["SomethingElse"]}))
     with pytest.raises(ModelError, match=f"SomethingElse.*model_type {backbone.family}"):
         load_adapter(ModelSpec(str(copy), device="cpu"))
+
+
+_FROM_THE_HUB = """
+import sys
+from unime_kedro.mllm.adapters import load_adapter
+from unime_kedro.mllm.content import ModelSpec
+for name in sys.argv[1:]:
+    found = load_adapter(ModelSpec(f"some/{name}", revision="v1", device="cpu"))
+    print(found.fingerprint, found.chat("words").encode().hex())
+"""
+
+
+@pytest.mark.slow
+def test_a_hub_id_loads_the_pinned_revision_without_a_network(tmp_path):
+    commits, names = {"old": "a" * 40, "v1": "b" * 40}, ["qwen3_vl", "llava_onevision", "internvl"]
+    turns = {}
+    for name in names:  # the cache as it is after everything of both revisions was fetched
+        repo = tmp_path / f"hub/models--some--{name}"
+        for ref, commit in commits.items():
+            folder = repo / "snapshots" / commit
+            save_backbone(folder, name)
+            (repo / "refs").mkdir(exist_ok=True)
+            (repo / "refs" / ref).write_text(commit)
+        turns[name] = load_adapter(ModelSpec(str(folder), device="cpu")).chat("words")
+        # of another revision than the one that is asked for
+        (repo / "snapshots" / commits["old"] / "config.json").write_text("{}")
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", _FROM_THE_HUB, *names]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for name, line in zip(names, done.stdout.splitlines(), strict=True):
+        fingerprint, turn = line.split()
+        assert fingerprint == f"some/{name}@{commits['v1']}"
+        assert bytes.fromhex(turn).decode() == turns[name]
+        assert "words" in turns[name]
