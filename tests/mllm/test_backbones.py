@@ -12,8 +12,8 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_backbones import save_backbone
 
+from tiny_backbones import save_backbone
 from unime_kedro.errors import ModelError
 from unime_kedro.mllm.adapters import load_adapter
 from unime_kedro.mllm.adapters.base import ImageWorker
