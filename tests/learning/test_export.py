@@ -178,12 +178,13 @@ def stop(function):
 
 class Part:
     size = {"shortest_edge": 1, "longest_edge": 2}
+    init_kwargs = {}
     @stop
     def save_pretrained(self, folder):
         (folder / version).write_text("weights")
 
 class Model:
-    model, tokenizer, image_processor = Part(), Part(), Part()
+    model, tokenizer, image_processor, reads_tiles = Part(), Part(), Part(), False
 
 Path.rename, shutil.rmtree = stop(Path.rename), stop(shutil.rmtree)
 export.save_embedder(

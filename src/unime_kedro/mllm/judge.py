@@ -100,7 +100,7 @@ class PrefixJudge:
             "prompt": hashlib.sha256(prompt.encode()).hexdigest()[:16],
             "chat": [self._head, self._tail],
             "max_tokens": self.max_tokens,
-            "image_size": json.dumps(getattr(self.adapter.image_processor, "size", None), default=str, sort_keys=True),
+            "image_size": json.dumps(self.adapter.image_size, default=str, sort_keys=True),
         }
 
     def metrics(self) -> dict[str, float]:

@@ -116,7 +116,7 @@ class Reranker:
             "prompts": hashlib.sha256(prompts.encode()).hexdigest()[:16],
             "chat": list(chat_ends(self.adapter)),
             "max_tokens": self.max_tokens,
-            "image_size": json.dumps(getattr(self.adapter.image_processor, "size", None), default=str, sort_keys=True),
+            "image_size": json.dumps(self.adapter.image_size, default=str, sort_keys=True),
         }
 
     @property
