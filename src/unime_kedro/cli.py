@@ -21,6 +21,7 @@ from unime_kedro import __version__
 from unime_kedro.artifact.command import export_command
 from unime_kedro.audit.command import audit_command
 from unime_kedro.command_errors import RunFailed, readable_errors
+from unime_kedro.planning.command import plan_command
 from unime_kedro.reproduce.commands import dvc_yaml_command, reproduce_command
 from unime_kedro.reproduce.diagram_command import picture_command
 from unime_kedro.reproduce.results_command import check_results_command
@@ -175,6 +176,7 @@ def main() -> None:
 
 
 main.add_command(benchmarks_command)
+main.add_command(plan_command)
 main.add_command(audit_command)
 main.add_command(export_command)
 main.add_command(check_results_command)

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from unime_kedro.errors import ConfigurationError, DataError
-from unime_kedro.mining.store import JudgeStore
+from unime_kedro.mining.store import SCHEMA, JudgeStore
 from unime_kedro.mllm.content import Content, contents_of
 from unime_kedro.mllm.judgements import Judgements, score
 
@@ -94,6 +94,24 @@ def _missing(pairs: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
         .group_by("query_key", maintain_order=True)
         .agg(pl.col("query_item_id").first(), "item_id", "candidate_key")
     )
+
+
+def missing_pairs(
+    queries: pl.DataFrame, items: pl.DataFrame, pool: pl.DataFrame, known: pl.DataFrame | None
+) -> pl.DataFrame:
+    """Return the distinct pairs of contents that :func:`judge_pairs` would judge.
+
+    Args:
+        queries: The queries table.
+        items: The items table.
+        pool: The pool table.
+        known: What a store has (:meth:`JudgeStore.read`); None for nothing.
+
+    Returns:
+        query_key, query_item_id, item_id (list), candidate_key (list), a row per query.
+    """
+    known = pl.DataFrame(schema=SCHEMA) if known is None else known
+    return _missing(_with_keys(pairs_to_judge(queries, pool), items), known)
 
 
 def _rows(query_key: str, candidate_keys: list[str], found: Judgements) -> pl.DataFrame:
