@@ -47,11 +47,13 @@ def plan_command(
 
     import unime_kedro.settings  # noqa: F401  (switches off usage statistics of what is imported below)
     from unime_kedro.planning.estimate import Speed, as_document, make_estimate
+    from unime_kedro.planning.hub import do_not_wait_for_the_hub
     from unime_kedro.planning.options import run_options
     from unime_kedro.planning.settings import read_settings
     from unime_kedro.planning.text import format_estimate
 
     with readable_errors():
+        do_not_wait_for_the_hub()
         options = run_options(env, pipelines, params, config)
         settings = read_settings(options.env, options.pipelines, options.params)
         speed = Speed(gpu, flops, pairs_per_second, tokens_per_second, price, measure or 0)

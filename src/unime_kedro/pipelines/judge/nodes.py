@@ -1,6 +1,7 @@
 """Nodes of pipeline ``judge``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -8,6 +9,24 @@ from unime_kedro.parameters import JudgeParameters
 from unime_kedro.paths import resolve
 from unime_kedro.pipelines.pool.nodes import model_spec
 from unime_kedro.progress import progress
+
+if TYPE_CHECKING:
+    from unime_kedro.mllm.judge import PrefixJudge
+
+
+def load_judge(judge: JudgeParameters) -> "PrefixJudge":
+    """Load the judge that the parameters name, ready to judge."""
+    from unime_kedro.mllm.adapters import load_adapter
+    from unime_kedro.mllm.judge import PrefixJudge
+
+    return PrefixJudge(
+        load_adapter(model_spec(judge)),
+        batch_size=judge.batch_size,
+        share_prefix=judge.share_prefix,
+        max_tokens=judge.max_tokens,
+        vision_cache_gb=judge.vision_cache_gb,
+        workers=judge.image_workers,
+    )
 
 
 def judge(
@@ -39,23 +58,15 @@ def judge(
     """
     from unime_kedro.mining.judging import judge_pairs
     from unime_kedro.mining.lineage import check_lineage, corpus_digest, table_digest
-    from unime_kedro.mllm.adapters import load_adapter, local_or_hub
+    from unime_kedro.mllm.adapters import local_or_hub
     from unime_kedro.mllm.calibration import read_temperature
-    from unime_kedro.mllm.judge import PrefixJudge
 
     origin = {"corpus": corpus_digest(items, queries), "pool": table_digest(pool)}
     check_lineage(pool_origin, origin, "pool.parquet", "kedro run --pipelines=pool,judge,select")
     temperature = judge.temperature
     if temperature == "model":
         temperature = read_temperature(local_or_hub(judge.model), judge.revision)
-    backend = PrefixJudge(
-        load_adapter(model_spec(judge)),
-        batch_size=judge.batch_size,
-        share_prefix=judge.share_prefix,
-        max_tokens=judge.max_tokens,
-        vision_cache_gb=judge.vision_cache_gb,
-        workers=judge.image_workers,
-    )
+    backend = load_judge(judge)
     found = judge_pairs(
         queries,
         items,
