@@ -88,20 +88,45 @@ def cost_of_shape(shape: Mapping[str, Any]) -> ModelCost:
 
 
 _QWEN2_7B = {
-    **{"layers": 28, "hidden": 3584, "intermediate": 18944, "heads": 28, "key_value_heads": 4},
-    **{"vocabulary": 152064, "tied": False},
+    "layers": 28,
+    "hidden": 3584,
+    "intermediate": 18944,
+    "heads": 28,
+    "key_value_heads": 4,
+    "vocabulary": 152064,
+    "tied": False,
 }
 _QWEN2_VISION = {
-    **{"vision_layers": 32, "vision_hidden": 1280, "vision_intermediate": 5120, "vision_gated": False},
-    **{"patch": 14, "frames": 2, "patches_per_token": 4, "projector_hidden": 5120, "projector_reads_merged": True},
+    "vision_layers": 32,
+    "vision_hidden": 1280,
+    "vision_intermediate": 5120,
+    "vision_gated": False,
+    "patch": 14,
+    "frames": 2,
+    "patches_per_token": 4,
+    "projector_hidden": 5120,
+    "projector_reads_merged": True,
 }
 _SIGLIP = {  # so400m, 384 px; the last of its 27 layers is not used
-    **{"vision_layers": 26, "vision_hidden": 1152, "vision_intermediate": 4304, "vision_gated": False},
-    **{"patch": 14, "frames": 1, "patches_per_token": 1, "projector_hidden": 3584, "projector_reads_merged": False},
+    "vision_layers": 26,
+    "vision_hidden": 1152,
+    "vision_intermediate": 4304,
+    "vision_gated": False,
+    "patch": 14,
+    "frames": 1,
+    "patches_per_token": 1,
+    "projector_hidden": 3584,
+    "projector_reads_merged": False,
 }
 _INTERNVIT = {  # 300M, 448 px
-    **{"vision_layers": 24, "vision_hidden": 1024, "vision_intermediate": 4096, "vision_gated": False},
-    **{"patch": 14, "frames": 1, "patches_per_token": 4, "projector_reads_merged": True},
+    "vision_layers": 24,
+    "vision_hidden": 1024,
+    "vision_intermediate": 4096,
+    "vision_gated": False,
+    "patch": 14,
+    "frames": 1,
+    "patches_per_token": 4,
+    "projector_reads_merged": True,
 }
 _QWEN2_VL_7B = {**_QWEN2_7B, **_QWEN2_VISION}
 
@@ -109,21 +134,34 @@ _QWEN2_VL_7B = {**_QWEN2_7B, **_QWEN2_VISION}
 KNOWN: dict[str, dict[str, Any]] = {
     "Qwen/Qwen2-VL-2B-Instruct": {
         **_QWEN2_VISION,
-        **{"layers": 28, "hidden": 1536, "intermediate": 8960, "heads": 12, "key_value_heads": 2},
-        **{"vocabulary": 151936, "tied": True},
+        "layers": 28,
+        "hidden": 1536,
+        "intermediate": 8960,
+        "heads": 12,
+        "key_value_heads": 2,
+        "vocabulary": 151936,
+        "tied": True,
     },
     "Qwen/Qwen2-VL-7B-Instruct": _QWEN2_VL_7B,
     "TIGER-Lab/VLM2Vec-Qwen2VL-7B": _QWEN2_VL_7B,
     "Qwen/Qwen2.5-VL-7B-Instruct": {
         **_QWEN2_VL_7B,
         # the others of its 32 layers see windows of 112 px only
-        **{"vision_intermediate": 3420, "vision_gated": True, "vision_full_layers": 4},
+        "vision_intermediate": 3420,
+        "vision_gated": True,
+        "vision_full_layers": 4,
     },
     "llava-hf/llava-onevision-qwen2-7b-ov-hf": {**_QWEN2_7B, **_SIGLIP, "vocabulary": 152128},
     "OpenGVLab/InternVL3-8B-hf": {**_QWEN2_7B, **_INTERNVIT, "vocabulary": 151674, "projector_hidden": 3584},
     "OpenGVLab/InternVL3-14B-hf": {
         **_INTERNVIT,
-        **{"layers": 48, "hidden": 5120, "intermediate": 13824, "heads": 40, "key_value_heads": 8},
-        **{"vocabulary": 151674, "tied": False, "projector_hidden": 5120},
+        "layers": 48,
+        "hidden": 5120,
+        "intermediate": 13824,
+        "heads": 40,
+        "key_value_heads": 8,
+        "vocabulary": 151674,
+        "tied": False,
+        "projector_hidden": 5120,
     },
 }

@@ -209,9 +209,7 @@ def _from_pairs(
     distinct = sides.unique().sort("text", "image").with_row_index("item_id")
     singles = contents_of(distinct[_draw(len(distinct), max(sample, 256), seed + 1)], image_root)
     chosen = queries[_draw(len(queries), sample, seed)]
-    rows = zip(
-        chosen["item_id"], chosen["positive_item_id"], _pretended(chosen, queries, settings, seed), strict=True
-    )
+    rows = zip(chosen["item_id"], chosen["positive_item_id"], _pretended(chosen, queries, settings, seed), strict=True)
     pictures = sides.filter(pl.col("image") != "")["image"].n_unique()
     return Corpus(
         source=f"raw pairs, {resolve(ingest.root)}",

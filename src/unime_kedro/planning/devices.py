@@ -45,12 +45,11 @@ GPUS: dict[str, Device] = {
 #: operations per second of one CPU core: an assumption, for machines between a small virtual and a large real one
 CPU_CORE = 40e9
 
-#: stage -> share of the peak that is reached: assumptions, wide on purpose; measure (--measure) for better ones. Judging
-#: with shared prefixes runs many short sequences; vLLM packs them; training is bound by small chunks
+#: stage -> share of the peak that is reached: assumptions, wide on purpose; --measure gives better ones. Judging with
+#: shared prefixes runs many short sequences, training is bound by small chunks
 UTILISATION: dict[str, Interval] = {
     "embed": Interval(0.15, 0.30, 0.50),
     "judge": Interval(0.08, 0.20, 0.40),
-    "judge (vllm)": Interval(0.15, 0.30, 0.50),
     "train": Interval(0.15, 0.28, 0.45),
     "rerank": Interval(0.15, 0.28, 0.45),
     "evaluate": Interval(0.10, 0.25, 0.45),

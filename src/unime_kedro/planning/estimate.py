@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -237,5 +237,3 @@ def _stage_document(stage: Stage) -> dict[str, Any]:
         "basis": stage.basis,
         "notes": work.notes,
     }
-
-

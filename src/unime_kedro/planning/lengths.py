@@ -51,7 +51,7 @@ def count_lengths(model: PlannedModel, corpus: Corpus) -> list[Lengths]:
     """
     around = model.around()
     if not corpus.groups:
-        return [_assumed(level, model, around) for level in ("low", "middle", "high")]
+        return assumed_lengths(model.pixels[1], around)
     width = min(len(group.candidates) for group in corpus.groups)
     found: dict[Content, tuple[int, int]] = {}
 
@@ -78,11 +78,19 @@ _VISUAL = {"query": Interval(0.2, 0.5, 0.9), "candidate": Interval(0.05, 0.25, 0
 _LARGEST = 1024 * 1024
 
 
-def _assumed(level: str, model: PlannedModel, around: tuple[int, int]) -> Lengths:
-    largest = (model.pixels[1] or _LARGEST) / 28**2
+def assumed_lengths(max_pixels: int | None, around: tuple[int, int]) -> list[Lengths]:
+    """Return what is assumed of contents that nobody has seen: at the low end, in the middle, at the high end.
+
+    Args:
+        max_pixels: Largest area of a picture; None for the model's own.
+        around: Tokens of the judge's prompt around a query and around a candidate.
+    """
+    return [_assumed(level, (max_pixels or _LARGEST) / 28**2, around) for level in ("low", "middle", "high")]
+
+
+def _assumed(level: str, largest: float, around: tuple[int, int]) -> Lengths:
     query, candidate = (
         np.array([getattr(_WORDS[side], level), getattr(_VISUAL[side], level) * largest])
         for side in ("query", "candidate")
     )
-    singles = np.stack([query, candidate])
-    return Lengths(query[None], candidate[None, None], singles, around)
+    return Lengths(query[None], candidate[None, None], np.stack([query, candidate]), around)

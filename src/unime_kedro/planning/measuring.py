@@ -6,12 +6,9 @@ explained by what each query brings that is new and by what it runs, and both ar
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -34,7 +31,9 @@ _RESAMPLES = 200
 class Measured(Protocol):
     """A measured speed."""
 
-    basis: str
+    @property
+    def basis(self) -> str:
+        """Where it is from, in words."""
 
     def seconds(self, work: Work) -> Interval:
         """Return how long work of this stage takes."""
@@ -207,7 +206,9 @@ def _embedding(settings: Settings, corpus: Corpus, model: PlannedModel) -> Measu
         embedder.embed(batch)
         took.append(time.perf_counter() - begun)
         tokens.append(sum(model.length(content).tokens for content in batch))
-    return MeasuredEmbedding(np.array(tokens, dtype=np.float64), np.array(took), f"measured here, {len(contents):,} contents")
+    return MeasuredEmbedding(
+        np.array(tokens, dtype=np.float64), np.array(took), f"measured here, {len(contents):,} contents"
+    )
 
 
 def _derived(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unime_kedro.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import click
 
 
 class RunOptions(NamedTuple):
@@ -66,6 +70,19 @@ def merged(file: Any, given: dict[str, Any]) -> dict[str, Any]:
 
     below = _split(file) if isinstance(file, str) else (file or {})
     return OmegaConf.to_container(OmegaConf.merge(below, given))  # type: ignore[return-value]
+
+
+def params_over_file(context: click.Context | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``kedro run`` takes for ``params`` where a ``--config`` file has some, too.
+
+    Kedro would drop the file's as soon as ``--params`` names a single one.
+
+    Args:
+        context: Of the command; None outside of one.
+        options: Of the command.
+    """
+    below = (context.default_map or {}).get("params") if context is not None else None
+    return {"params": merged(below, options.get("params") or {})} if below else {}
 
 
 def _split(params: str) -> dict[str, Any]:

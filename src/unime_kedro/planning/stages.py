@@ -79,9 +79,7 @@ def _judge(settings: Settings, corpus: Corpus, model_of: Callable[[str, Any], Pl
     # what is left are whole queries for the most part, so their pictures shrink with them
     pictures = corpus.pictures * min(1.0, share)
     found = [
-        judging_work(
-            one, model.cost, Interval.exactly(left), pictures, judge.model, share_prefix=judge.share_prefix
-        )
+        judging_work(one, model.cost, Interval.exactly(left), pictures, judge.model, share_prefix=judge.share_prefix)
         for one in count_lengths(model, corpus)
     ]
     work = spanning(found)
@@ -165,9 +163,13 @@ def _rerank(settings: Settings, corpus: Corpus, model_of: Callable[[str, Any], P
     def work(lengths: Lengths) -> Work:
         query, candidate = lengths.query, lengths.candidates.mean(axis=1)
         pair = query + candidate + np.array([sum(lengths.around), 0])
-        found = [pair, pair] + ([query + listed * candidate + np.array([_LISTWISE, 0])] if rerank.listwise_weight else [])
-        rows = np.stack(found, axis=1).reshape(-1, 2)
-        return contents_work("rerank", rows, model.cost, Interval.exactly(queries * len(found)), rerank.model, passes)
+        messages = [pair, pair]
+        if rerank.listwise_weight:
+            messages.append(query + listed * candidate + np.array([_LISTWISE, 0]))
+        rows = np.stack(messages, axis=1).reshape(-1, 2)
+        return contents_work(
+            "rerank", rows, model.cost, Interval.exactly(queries * len(messages)), rerank.model, passes
+        )
 
     found = spanning([work(one) for one in count_lengths(model, corpus)])
     found.notes.append(f"{rerank.steps:,} steps of {rerank.batch:,} queries, two or three messages each")

@@ -29,8 +29,8 @@ def format_estimate(estimate: Estimate) -> str:
     lines += _field("corpus", corpus.source)
     lines += _field("", f"{corpus.queries:,} queries, {_count(corpus.items)} distinct contents")
     lines += _field("checked", _checked(estimate))
-    for section, model in estimate.models.items():
-        lines += _field("model" if section == next(iter(estimate.models)) else "", _model(section, estimate))
+    for place, section in enumerate(estimate.models):
+        lines += _field("" if place else "model", _model(section, estimate))
     for stage in estimate.stages:
         lines += ["", *_stage(stage)]
     lines += ["", *_field("total", _total(estimate)), *_field("device", estimate.device)]
@@ -77,14 +77,14 @@ def _stage(stage: Stage) -> list[str]:
         "tokens": "tokens",
         "visual_tokens": "visual tokens encoded",
     }
-    found = [f"{_span(work.figures[name])} {words}" for name, words in tokens.items() if name in work.figures]
+    found = [f"{span(work.figures[name])} {words}" for name, words in tokens.items() if name in work.figures]
     lines += _field("", ", ".join(found))
     if "prefix_share" in work.figures:
         lines += _field("", f"share of prompt tokens that candidates share: {work.figures['prefix_share'].middle:.1%}")
     if work.operations is not None:
-        lines += _field("", f"{_span(work.operations)} floating-point operations")
+        lines += _field("", f"{span(work.operations)} floating-point operations")
     hours = "hours not known" if stage.hours is None else _hours(stage.hours)
-    money = "" if stage.money is None else f", costs {_span(stage.money)}"
+    money = "" if stage.money is None else f", costs {span(stage.money)}"
     lines += _field("", f"{hours}{money} ({stage.basis})")
     for note in work.notes:
         lines += _field("", note)
@@ -93,7 +93,7 @@ def _stage(stage: Stage) -> list[str]:
 
 def _total(estimate: Estimate) -> str:
     missing = [stage.work.stage for stage in estimate.stages if stage.hours is None]
-    money = "" if estimate.money is None else f", costs {_span(estimate.money)}"
+    money = "" if estimate.money is None else f", costs {span(estimate.money)}"
     without = f", without {', '.join(missing)}" if missing else ""
     return f"{_hours(estimate.hours)}{money}{without}"
 
@@ -101,15 +101,15 @@ def _total(estimate: Estimate) -> str:
 def _hours(hours: Interval) -> str:
     """Return hours of one device; seconds where it is less than a tenth of an hour."""
     if hours.high < 0.1:
-        return f"{_span(hours * 3600)} s of one device"
-    return f"{_span(hours)} device hours"
+        return f"{span(hours * 3600)} s of one device"
+    return f"{span(hours)} device hours"
 
 
 def _count(value: Interval) -> str:
-    return f"{value.middle:,.0f}" if value.is_exact else _span(value)
+    return f"{value.middle:,.0f}" if value.is_exact else span(value)
 
 
-def _span(value: Interval) -> str:
+def span(value: Interval) -> str:
     """Return ``middle (low to high)``, or the number alone where it is exact."""
     if value.is_exact:
         return _short(value.middle)

@@ -12,13 +12,9 @@ def build_without_weights(config: Any, dtype: Any) -> Any:
     """Build the transformers model that a configuration describes, without reading or making a single weight.
 
     Args:
-        config: Of the model; its first architecture counts.
+        config: Of the model.
         dtype: Of the weights that it would have.
     """
-    import torch
-    import transformers
+    from unime_kedro.mllm.sizes import meta_model
 
-    with torch.device(META):
-        return getattr(transformers, config.architectures[0])._from_config(
-            config, dtype=dtype, attn_implementation="sdpa"
-        )
+    return meta_model(config.to_dict()).to(dtype)
