@@ -25,7 +25,19 @@ ALLOWED = {
     "ablations": {"tracking", "evaluation", "io", "mining", "mllm", "own_data"},
     "audit": {"ablations", "artifact", "command_errors", "evaluation", "minimmeb", "settings", "tracking"},
     "artifact": {"audit", "command_errors", "evaluation", "io", "own_data", "settings", "tracking"},
-    "planning": {"ablations", "command_errors", "evaluation", "io", "learning", "mining", "mllm", "own_data", "pipelines", "settings"},
+    "planning": {
+        "ablations",
+        "command_errors",
+        "evaluation",
+        "io",
+        "learning",
+        "minimmeb",
+        "mining",
+        "mllm",
+        "own_data",
+        "pipelines",
+        "settings",
+    },
     "reproduce": {"ablations", "command_errors", "io", "optional_inputs", "settings", "tracking"},
 }
 SHARED = {"atomic", "config", "errors", "imports", "parameters", "paths", "processes", "progress"}

@@ -151,7 +151,7 @@ KNOWN: dict[str, dict[str, Any]] = {
         "vision_gated": True,
         "vision_full_layers": 4,
     },
-    "llava-hf/llava-onevision-qwen2-7b-ov-hf": {**_QWEN2_7B, **_SIGLIP, "vocabulary": 152128},
+    "llava-hf/llava-onevision-qwen2-7b-ov-hf": {**_QWEN2_7B, **_SIGLIP, "vocabulary": 152000},
     "OpenGVLab/InternVL3-8B-hf": {**_QWEN2_7B, **_INTERNVIT, "vocabulary": 151674, "projector_hidden": 3584},
     "OpenGVLab/InternVL3-14B-hf": {
         **_INTERNVIT,

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 HOURS = 1.0
 #: fewer operations take less than an hour on any machine; torch need not be asked what this one has
 _FEW = 5e13
-#: words around a query and a candidate in the judge's prompt
-_AROUND = (62, 12)
 
 
 def judging_announcement(settings: Settings) -> str | None:
@@ -56,7 +54,7 @@ def judging_announcement(settings: Settings) -> str | None:
             judge.model,
             share_prefix=judge.share_prefix,
         )
-        for lengths in assumed_lengths(_largest_picture(judge), _AROUND)
+        for lengths in assumed_lengths(_largest_picture(judge), judged=True)
     ]
     operations = spanning(found).operations
     if operations is None or operations.middle < _FEW:

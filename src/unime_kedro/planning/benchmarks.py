@@ -23,6 +23,7 @@ PUBLISHED: dict[str, tuple[int, Interval]] = {
     "COCO": (30_000, Interval.exactly(30_000)),
     "ShareGPT4V": (2_000, Interval.exactly(2_000)),
     "Urban1K": (2_000, Interval.exactly(2_000)),
+    "SugarCrepe": (7_512, Interval(16_500, 18_000, 20_000)),  # two captions per entry, and COCO's pictures
 }
 
 
@@ -70,7 +71,9 @@ def _on_disk(name: str, source: BenchmarkSource) -> tuple[Interval, Interval] | 
 
 def _mmeb_rows(root: Path, source: BenchmarkSource) -> tuple[Interval, Interval]:
     """Count the rows of MMEB's layout, and the distinct contents of each data set."""
-    rows = read_eval(root, datasets=source.datasets).rows
+    from unime_kedro.minimmeb.tasks import META_TASKS
+
+    rows = read_eval(root, datasets=source.datasets, meta_tasks=META_TASKS).rows
     texts = pl.concat_list(pl.concat_list("qry_text"), "tgt_text")
     images = pl.concat_list(pl.concat_list("qry_img_path"), "tgt_img_path")
     contents = rows.select("dataset", text=texts, image=images).explode("text", "image").n_unique()

@@ -89,10 +89,11 @@ def read_corpus(settings: Settings, sample: int, seed: int) -> Corpus:
 
 def _raw_pairs(settings: Settings, ingest: IngestParameters) -> tuple[pl.DataFrame | None, list[str]]:
     from unime_kedro.io.mmeb import read_pairs
+    from unime_kedro.minimmeb.tasks import META_TASKS
 
     if faults := folder_faults(settings.raw["ingest"], settings.sources):
         return None, faults
-    return read_pairs(resolve(ingest.root), ingest.split, ingest.datasets, ingest.meta_tasks), []
+    return read_pairs(resolve(ingest.root), ingest.split, ingest.datasets, {**META_TASKS, **ingest.meta_tasks}), []
 
 
 def _check(pairs: pl.DataFrame, ingest: IngestParameters, seed: int) -> Ingested:

@@ -11,13 +11,17 @@ from numpy.typing import NDArray
 from unime_kedro.planning.interval import Interval
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from unime_kedro.mllm.content import Content
     from unime_kedro.planning.corpus import Corpus
     from unime_kedro.planning.models import PlannedModel
 
 Tokens = NDArray[np.float64]
+
+
+#: tokens of the judge's instruction and of Qwen2-VL's chat template: around the query, around the candidate
+AROUND = (62, 12)
 
 
 @dataclass(frozen=True)
@@ -27,14 +31,12 @@ class Lengths:
     Attributes:
         query: (n, 2) words and visual tokens of each sampled query.
         candidates: (n, k+1, 2) of its positive and pool members.
-        singles: (m, 2) of sampled distinct contents.
-        around: Tokens of the judge's prompt around a query and around a candidate.
+        singles: (m, 2) of sampled distinct contents, always without a prompt around them.
     """
 
     query: Tokens
     candidates: Tokens
     singles: Tokens
-    around: tuple[int, int]
 
     @property
     def pictures(self) -> Tokens:
@@ -43,30 +45,32 @@ class Lengths:
         return visual[visual > 0]
 
 
-def count_lengths(model: PlannedModel, corpus: Corpus) -> list[Lengths]:
+def count_lengths(model: PlannedModel, corpus: Corpus, *, judged: bool = False) -> list[Lengths]:
     """Count the sample's tokens as ``model`` reads them.
+
+    Args:
+        model: The model.
+        corpus: Its sample.
+        judged: Whether queries and candidates stand in their parts of the judge's prompt, whose tokens count then.
 
     Returns:
         One of them; without a sample three: what is assumed at the low end, in the middle and at the high end.
     """
-    around = model.around()
     if not corpus.groups:
-        return assumed_lengths(model.pixels[1], around)
+        return assumed_lengths(model.pixels[1], judged=judged)
     width = min(len(group.candidates) for group in corpus.groups)
-    found: dict[Content, tuple[int, int]] = {}
+    as_query, as_candidate = model.judged_parts() if judged else (str, str)
 
-    def lengths(contents: Sequence[Content]) -> Tokens:
-        for content in contents:
-            if content not in found:
-                found[content] = tuple(model.length(content))  # type: ignore[assignment]
-        return np.array([found[content] for content in contents], dtype=np.float64).reshape(len(contents), 2)
+    def lengths(contents: Sequence[Content], wrap: Callable[[str], str] = str) -> Tokens:
+        found = {content: model.length(content, wrap) for content in dict.fromkeys(contents)}
+        return np.array([found[content] for content in contents], dtype=np.float64)
 
+    candidates = [content for group in corpus.groups for content in group.candidates[:width]]
     return [
         Lengths(
-            query=lengths([group.query for group in corpus.groups]),
-            candidates=np.stack([lengths(group.candidates[:width]) for group in corpus.groups]),
+            query=lengths([group.query for group in corpus.groups], as_query),
+            candidates=lengths(candidates, as_candidate).reshape(len(corpus.groups), width, 2),
             singles=lengths(corpus.singles),
-            around=around,
         )
     ]
 
@@ -78,19 +82,20 @@ _VISUAL = {"query": Interval(0.2, 0.5, 0.9), "candidate": Interval(0.05, 0.25, 0
 _LARGEST = 1024 * 1024
 
 
-def assumed_lengths(max_pixels: int | None, around: tuple[int, int]) -> list[Lengths]:
+def assumed_lengths(max_pixels: int | None, *, judged: bool) -> list[Lengths]:
     """Return what is assumed of contents that nobody has seen: at the low end, in the middle, at the high end.
 
     Args:
         max_pixels: Largest area of a picture; None for the model's own.
-        around: Tokens of the judge's prompt around a query and around a candidate.
+        judged: Whether they stand in the judge's prompt.
     """
-    return [_assumed(level, (max_pixels or _LARGEST) / 28**2, around) for level in ("low", "middle", "high")]
+    return [_assumed(level, (max_pixels or _LARGEST) / 28**2, judged) for level in ("low", "middle", "high")]
 
 
-def _assumed(level: str, largest: float, around: tuple[int, int]) -> Lengths:
+def _assumed(level: str, largest: float, judged: bool) -> Lengths:
     query, candidate = (
         np.array([getattr(_WORDS[side], level), getattr(_VISUAL[side], level) * largest])
         for side in ("query", "candidate")
     )
-    return Lengths(query[None], candidate[None, None], np.stack([query, candidate]), around)
+    around = np.array([[words, 0] for words in AROUND]) * judged
+    return Lengths((query + around[0])[None], (candidate + around[1])[None, None], np.stack([query, candidate]))

@@ -126,7 +126,11 @@ def _explained(causes: NDArray[np.float64], took: NDArray[np.float64], whole: ND
 
 
 def measure_stages(
-    settings: Settings, corpus: Corpus, queries: int, model_of: Callable[[str, Any], PlannedModel]
+    settings: Settings,
+    corpus: Corpus,
+    queries: int,
+    model_of: Callable[[str, Any], PlannedModel],
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Mapping[str, Measured]:
     """Run a sample of embedding and judging through the real backends; other stages get the speed of embedding.
 
@@ -135,6 +139,7 @@ def measure_stages(
         corpus: With a sample of at least ``queries`` queries.
         queries: How many to run.
         model_of: The planned models, to count tokens with.
+        clock: What is looked at, in seconds.
 
     Returns:
         Stage -> its speed.
@@ -142,11 +147,11 @@ def measure_stages(
     found: dict[str, Measured] = {}
     stages = settings.stages
     if "judge" in stages:
-        found["judge"] = _judging(settings, corpus, queries, model_of("judge", settings.section("judge")))
+        found["judge"] = _judging(settings, corpus, queries, model_of("judge", settings.section("judge")), clock)
     if set(stages) - {"judge"}:
         pool = settings.section("pool")
         model = model_of("pool", pool)
-        embedding = _embedding(settings, corpus, model)
+        embedding = _embedding(settings, corpus, model, clock)
         if "embed" in stages:
             found["embed"] = embedding
         if model.cost is not None:
@@ -154,7 +159,9 @@ def measure_stages(
     return found
 
 
-def _judging(settings: Settings, corpus: Corpus, queries: int, model: PlannedModel) -> MeasuredJudging:
+def _judging(
+    settings: Settings, corpus: Corpus, queries: int, model: PlannedModel, clock: Callable[[], float]
+) -> MeasuredJudging:
     """Judge a sample as the stage does, and look at the clock after every query."""
     from unime_kedro.pipelines.judge.nodes import load_judge
 
@@ -163,9 +170,9 @@ def _judging(settings: Settings, corpus: Corpus, queries: int, model: PlannedMod
     backend = load_judge(judge)
     next(iter(backend.judge_all(groups[:1])))  # what only the first one pays: memory, threads
     backend = load_judge(judge)
-    took, last = [], time.perf_counter()
+    took, last = [], clock()
     for _ in backend.judge_all(groups):
-        now = time.perf_counter()
+        now = clock()
         took.append(now - last)
         last = now
     causes = _causes(model, groups, judge.share_prefix)
@@ -176,7 +183,7 @@ def _judging(settings: Settings, corpus: Corpus, queries: int, model: PlannedMod
 def _causes(model: PlannedModel, groups: Sequence[Group], share_prefix: bool) -> NDArray[np.float64]:
     """Count what each query makes the judge do: new visual tokens, new contents, tokens run."""
     seen: set[Any] = set()
-    around = model.around()
+    as_query, as_candidate = model.judged_parts()
     rows = []
     for query, candidates in groups:
         visual = new = 0
@@ -187,13 +194,15 @@ def _causes(model: PlannedModel, groups: Sequence[Group], share_prefix: bool) ->
             if content.image is not None and content.image not in seen:
                 seen.add(content.image)
                 visual += model.length(content).visual
-        head = model.length(query).tokens + around[0]
-        tails = [model.length(content).tokens + around[1] for content in candidates]
+        head = model.length(query, as_query).tokens
+        tails = [model.length(content, as_candidate).tokens for content in candidates]
         rows.append((visual, new, (head if share_prefix else head * len(tails)) + sum(tails)))
     return np.array(rows, dtype=np.float64)
 
 
-def _embedding(settings: Settings, corpus: Corpus, model: PlannedModel) -> MeasuredEmbedding:
+def _embedding(
+    settings: Settings, corpus: Corpus, model: PlannedModel, clock: Callable[[], float]
+) -> MeasuredEmbedding:
     from unime_kedro.pipelines.pool.nodes import load_embedder
 
     embedder = load_embedder(settings.section("pool"))
@@ -202,13 +211,12 @@ def _embedding(settings: Settings, corpus: Corpus, model: PlannedModel) -> Measu
     took, tokens = [], []
     for start in range(0, len(contents), _BATCH):
         batch = contents[start : start + _BATCH]
-        begun = time.perf_counter()
+        begun = clock()
         embedder.embed(batch)
-        took.append(time.perf_counter() - begun)
+        took.append(clock() - begun)
         tokens.append(sum(model.length(content).tokens for content in batch))
-    return MeasuredEmbedding(
-        np.array(tokens, dtype=np.float64), np.array(took), f"measured here, {len(contents):,} contents"
-    )
+    basis = f"measured here with {len(contents):,} contents"
+    return MeasuredEmbedding(np.array(tokens, dtype=np.float64), np.array(took), basis)
 
 
 def _derived(

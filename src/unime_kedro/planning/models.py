@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 BYTES_PER_TOKEN = 3.5
 #: side of a visual token's square in pixels: Qwen's 14-pixel patches, two by two
 _CELL = 28
-#: tokens of the judge's instruction and chat template: around the query, around the candidate; Qwen2-VL's
-_ASSUMED_AROUND = (62, 12)
 
 
 class Length(NamedTuple):
@@ -67,30 +66,32 @@ class PlannedModel:
         self._grid = lru_cache(maxsize=None)(self._process)
         self.unreadable = 0
 
-    def length(self, content: Content) -> Length:
+    def length(self, content: Content, wrap: Callable[[str], str] = str) -> Length:
         """Count the tokens of a content, with the model's own tokenizer where there is one.
 
         A picture that cannot be opened counts nothing; ``unreadable`` counts it.
+
+        Args:
+            content: Words, a picture, or both.
+            wrap: Puts its words into a prompt, whose tokens count, too.
         """
         size = None if content.image is None else _picture_size(content.image)
         self.unreadable += content.image is not None and size is None
+        text = wrap(with_placeholder(content.text, size is not None))
         if self.adapter is None:
-            return Length(_assumed_words(content.text), 0 if size is None else _cells(*size, self.pixels[1]))
-        image = None if size is None else self._grid(size)
-        piece = self.adapter.encode(with_placeholder(content.text, image is not None), image)
+            return Length(_assumed_words(text), 0 if size is None else _cells(*size, self.pixels[1]))
+        piece = self.adapter.encode(text, None if size is None else self._grid(size))
         words = min(len(piece.ids) - piece.n_image_tokens, max(self.max_tokens - piece.n_image_tokens, 0))
         return Length(words, piece.n_image_tokens)
 
-    def around(self) -> tuple[int, int]:
-        """Return how many tokens stand around a query and around a candidate in the judge's prompt."""
-        if self.adapter is None:
-            return _ASSUMED_AROUND
-        from unime_kedro.mllm.pieces import chat_ends
+    def judged_parts(self) -> tuple[Callable[[str], str], Callable[[str], str]]:
+        """Return what puts the words of a query, and those of a candidate, into their parts of the judge's prompt."""
+        head, tail = "", ""
+        if self.adapter is not None:
+            from unime_kedro.mllm.pieces import chat_ends
 
-        head, tail = chat_ends(self.adapter)
-        query = self.adapter.encode(head + judge_query_part(""), None)
-        candidate = self.adapter.encode(judge_candidate_part("") + tail, None)
-        return len(query.ids), len(candidate.ids)
+            head, tail = chat_ends(self.adapter)
+        return lambda text: head + judge_query_part(text), lambda text: judge_candidate_part(text) + tail
 
     def _process(self, size: tuple[int, int]) -> ProcessedImage:
         """Let the model's image processor say how many visual tokens a picture of a size becomes."""

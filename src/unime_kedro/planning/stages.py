@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from unime_kedro.planning.interval import Interval
-from unime_kedro.planning.lengths import Lengths, count_lengths
+from unime_kedro.planning.lengths import AROUND, Lengths, count_lengths
 from unime_kedro.planning.work import (
     Passes,
     Work,
@@ -80,7 +80,7 @@ def _judge(settings: Settings, corpus: Corpus, model_of: Callable[[str, Any], Pl
     pictures = corpus.pictures * min(1.0, share)
     found = [
         judging_work(one, model.cost, Interval.exactly(left), pictures, judge.model, share_prefix=judge.share_prefix)
-        for one in count_lengths(model, corpus)
+        for one in count_lengths(model, corpus, judged=True)
     ]
     work = spanning(found)
     work.notes.append(note)
@@ -162,7 +162,7 @@ def _rerank(settings: Settings, corpus: Corpus, model_of: Callable[[str, Any], P
 
     def work(lengths: Lengths) -> Work:
         query, candidate = lengths.query, lengths.candidates.mean(axis=1)
-        pair = query + candidate + np.array([sum(lengths.around), 0])
+        pair = query + candidate + np.array([sum(AROUND), 0])
         messages = [pair, pair]
         if rerank.listwise_weight:
             messages.append(query + listed * candidate + np.array([_LISTWISE, 0]))

@@ -113,15 +113,14 @@ def judging_work(
     """Judge pairs (method 2.2); the tokens of a query run once for all its candidates where the prefix is shared.
 
     Args:
-        lengths: Of the sample.
+        lengths: Of the sample, in the parts of the judge's prompt.
         cost: Of the judge.
         pairs: How many are left to judge.
         pictures: Distinct pictures among them; each goes through the vision tower once.
         model: The judge.
         share_prefix: Whether prefixes are shared.
     """
-    head = lengths.query.sum(axis=1) + lengths.around[0]
-    tails = lengths.candidates.sum(axis=2) + lengths.around[1]
+    head, tails = lengths.query.sum(axis=1), lengths.candidates.sum(axis=2)
     width = np.full(len(head), float(tails.shape[1]))
     prompt, shared = head * width + tails.sum(axis=1), head + tails.sum(axis=1)
     run = shared if share_prefix else prompt
