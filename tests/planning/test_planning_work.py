@@ -122,7 +122,7 @@ def test_passes_of_a_training_step():
 
 
 def test_assumed_lengths_give_an_interval():
-    low, middle, high = assumed_lengths(451584, judged=True)
+    low, middle, high = assumed_lengths(451584, 51, judged=True)
     assert middle.query[0, 1] == 0.5 * 576, "half of the largest picture: 24 x 24 cells of 28 pixels"
     found = spanning(
         [
@@ -131,6 +131,9 @@ def test_assumed_lengths_give_an_interval():
         ]
     )
     tokens = found.figures["run_tokens"]
+    # one query once, and its 51 candidates: 62 + 30 + 288 tokens, and 12 + 15 + 144 each
+    assert tokens.middle == 380 + 51 * 171
+    assert found.figures["prompt_tokens"].middle == 51 * (380 + 171)
     assert tokens.low < tokens.middle < tokens.high
     assert found.operations is not None
     assert found.operations.low < found.operations.middle < found.operations.high
@@ -158,7 +161,13 @@ def test_one_slow_query_counts_in_the_total_and_bends_no_rate():
 
 
 def test_measured_judging_reads_what_the_whole_has():
-    measured = MeasuredJudging(np.array([[0.0, 2.0, 10.0]] * 20), np.full(20, 0.5), 40.0, "here")
+    causes = np.array([[0.0, 2.0, 10.0, 1.0]] * 20)
+    # 40 queries of 3 pairs in the whole corpus, 80 contents, and half of it is left
+    measured = MeasuredJudging(causes, np.full(20, 0.5), queries=40, pairs=120, contents=80, basis="here")
     figures = {"visual_tokens": Interval.exactly(0), "run_tokens": Interval.exactly(200)}
-    work = Work("judge", "m", "pairs", Interval.exactly(1), figures, None)
-    assert measured.seconds(work).middle == pytest.approx(10.0), "twenty such queries more"
+    work = Work("judge", "m", "pairs", Interval.exactly(60), figures, None)
+    found = measured.seconds(work)
+    assert found.middle == pytest.approx(10.0), "twenty such queries more"
+    assert found.as_dict() == pytest.approx({"low": 9.0, "middle": 10.0, "high": 11.0}), (
+        "nothing varies but the machine"
+    )

@@ -44,7 +44,8 @@ def judging_announcement(settings: Settings) -> str | None:
     if (cost := _cost(judge.model)) is None:
         return None
     queries = _queries(settings)
-    pairs = max(0, queries * (settings.section("pool").k + 1) - _scores(settings.place("judge_store"), judge))
+    width = settings.section("pool").k + 1
+    pairs = max(0, queries * width - _scores(settings.place("judge_store"), judge))
     found = [
         judging_work(
             lengths,
@@ -54,7 +55,7 @@ def judging_announcement(settings: Settings) -> str | None:
             judge.model,
             share_prefix=judge.share_prefix,
         )
-        for lengths in assumed_lengths(_largest_picture(judge), judged=True)
+        for lengths in assumed_lengths(_largest_picture(judge), width, judged=True)
     ]
     operations = spanning(found).operations
     if operations is None or operations.middle < _FEW:

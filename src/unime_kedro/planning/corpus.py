@@ -47,6 +47,7 @@ class Corpus:
         items: Distinct contents.
         pictures: Distinct pictures.
         candidates: Distinct contents that may be found.
+        k: Candidates in a query's pool, at most.
         groups: A sample of queries, drawn at random; empty where no data are there.
         singles: A sample of distinct contents; likewise.
         pool: Whether the groups are real pools; otherwise a query's candidates are positives of its own data set.
@@ -59,6 +60,7 @@ class Corpus:
     items: Interval
     pictures: Interval
     candidates: Interval
+    k: int
     groups: list[Group] = field(default_factory=list)
     singles: list[Content] = field(default_factory=list)
     pool: bool = False
@@ -151,6 +153,7 @@ def _from_tables(
         items=Interval.exactly(len(items)),
         pictures=Interval.exactly(items.filter(pl.col("image") != "")["image"].n_unique()),
         candidates=Interval.exactly(len(candidates)),
+        k=settings.section("pool").k,
         groups=[Group(contents[q], [contents[i] for i in (p, *found)]) for q, p, found in rows],
         singles=[contents[row] for row in _draw(len(items), max(sample, 256), seed + 1)],
         pool=pool is not None,
@@ -218,6 +221,7 @@ def _from_pairs(
         items=Interval.exactly(len(distinct)),
         pictures=Interval.exactly(pictures),
         candidates=Interval.exactly(positives),
+        k=settings.section("pool").k,
         groups=[Group(contents[q], [contents[i] for i in (p, *found)]) for q, p, found in rows],
         singles=singles,
         checked=checked,
@@ -238,5 +242,6 @@ def _from_publication(settings: Settings, faults: list[str]) -> Corpus:
         items=Interval(pairs, 1.6 * pairs, 2 * pairs),
         pictures=Interval(0.5 * pairs, pairs, 2 * pairs),
         candidates=Interval(0.05 * pairs, 0.6 * pairs, pairs),
+        k=settings.section("pool").k,
         notes=["no data are here to sample: lengths are assumed", *faults],
     )

@@ -57,7 +57,7 @@ def count_lengths(model: PlannedModel, corpus: Corpus, *, judged: bool = False) 
         One of them; without a sample three: what is assumed at the low end, in the middle and at the high end.
     """
     if not corpus.groups:
-        return assumed_lengths(model.pixels[1], judged=judged)
+        return assumed_lengths(model.pixels[1], corpus.k + 1, judged=judged)
     width = min(len(group.candidates) for group in corpus.groups)
     as_query, as_candidate = model.judged_parts() if judged else (str, str)
 
@@ -82,20 +82,23 @@ _VISUAL = {"query": Interval(0.2, 0.5, 0.9), "candidate": Interval(0.05, 0.25, 0
 _LARGEST = 1024 * 1024
 
 
-def assumed_lengths(max_pixels: int | None, *, judged: bool) -> list[Lengths]:
+def assumed_lengths(max_pixels: int | None, candidates: int, *, judged: bool) -> list[Lengths]:
     """Return what is assumed of contents that nobody has seen: at the low end, in the middle, at the high end.
 
     Args:
         max_pixels: Largest area of a picture; None for the model's own.
+        candidates: Of a query, its positive included.
         judged: Whether they stand in the judge's prompt.
     """
-    return [_assumed(level, (max_pixels or _LARGEST) / 28**2, judged) for level in ("low", "middle", "high")]
+    largest = (max_pixels or _LARGEST) / 28**2
+    return [_assumed(level, largest, candidates, judged) for level in ("low", "middle", "high")]
 
 
-def _assumed(level: str, largest: float, judged: bool) -> Lengths:
+def _assumed(level: str, largest: float, candidates: int, judged: bool) -> Lengths:
     query, candidate = (
         np.array([getattr(_WORDS[side], level), getattr(_VISUAL[side], level) * largest])
         for side in ("query", "candidate")
     )
     around = np.array([[words, 0] for words in AROUND]) * judged
-    return Lengths((query + around[0])[None], (candidate + around[1])[None, None], np.stack([query, candidate]))
+    shown = np.tile(candidate + around[1], (1, candidates, 1))
+    return Lengths((query + around[0])[None], shown, np.stack([query, candidate]))

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 #: contents embedded between two looks at the clock
 _BATCH = 32
 _RESAMPLES = 200
+#: what a machine's speed is taken to vary by between a sample and a whole run: heat, neighbours, disks
+_MACHINE = Interval(0.9, 1.0, 1.1)
 
 
 class Measured(Protocol):
@@ -44,22 +46,27 @@ class MeasuredJudging:
     """Seconds of judged queries, explained by what each of them had to do.
 
     Attributes:
-        causes: (n, 3): visual tokens encoded for the first time, contents seen for the first time, tokens run.
+        causes: (n, 4): visual tokens encoded for the first time, contents seen for the first time, tokens run, and 1.
         took: (n,) seconds.
-        contents: Distinct contents of the whole corpus.
+        queries: Of the whole corpus.
+        pairs: With all of their candidates.
+        contents: Distinct ones of the whole corpus.
         basis: In words.
     """
 
     causes: NDArray[np.float64]
     took: NDArray[np.float64]
+    queries: float
+    pairs: float
     contents: float
     basis: str
 
     def seconds(self, work: Work) -> Interval:
         """Return how long judging ``work`` takes, with the interval of the sample."""
-        figures = work.figures
-        whole = [figures["visual_tokens"].middle, self.contents, figures["run_tokens"].middle]
-        return _explained(self.causes, self.took, np.array(whole))
+        visual, tokens = (work.figures[name].middle for name in ("visual_tokens", "run_tokens"))
+        share = work.amount.middle / self.pairs
+        whole = [visual, self.contents * share, tokens, self.queries * share]
+        return _explained(self.causes, self.took, np.array(whole)) * _MACHINE
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ class MeasuredEmbedding:
 
     def seconds(self, work: Work) -> Interval:
         """Return how long embedding ``work`` takes: seconds per token."""
-        return _explained(self.tokens[:, None], self.took, np.array([work.figures["tokens"].middle]))
+        return _explained(self.tokens[:, None], self.took, np.array([work.figures["tokens"].middle])) * _MACHINE
 
 
 @dataclass(frozen=True)
@@ -177,11 +184,12 @@ def _judging(
         last = now
     causes = _causes(model, groups, judge.share_prefix)
     basis = f"measured here with {len(groups):,} queries, {sum(len(g.candidates) for g in groups):,} pairs"
-    return MeasuredJudging(causes, np.array(took), corpus.items.middle, basis)
+    pairs = corpus.queries * (corpus.k + 1)
+    return MeasuredJudging(causes, np.array(took), corpus.queries, pairs, corpus.items.middle, basis)
 
 
 def _causes(model: PlannedModel, groups: Sequence[Group], share_prefix: bool) -> NDArray[np.float64]:
-    """Count what each query makes the judge do: new visual tokens, new contents, tokens run."""
+    """Count what each query makes the judge do: new visual tokens, new contents, tokens run; and 1 for itself."""
     seen: set[Any] = set()
     as_query, as_candidate = model.judged_parts()
     rows = []
@@ -196,7 +204,7 @@ def _causes(model: PlannedModel, groups: Sequence[Group], share_prefix: bool) ->
                 visual += model.length(content).visual
         head = model.length(query, as_query).tokens
         tails = [model.length(content, as_candidate).tokens for content in candidates]
-        rows.append((visual, new, (head if share_prefix else head * len(tails)) + sum(tails)))
+        rows.append((visual, new, (head if share_prefix else head * len(tails)) + sum(tails), 1))
     return np.array(rows, dtype=np.float64)
 
 
