@@ -26,6 +26,19 @@ ALLOWED = {
     "exchange": {"command_errors", "failures", "mining", "mllm", "notebook", "run_locks", "settings", "tracking"},
     "audit": {"ablations", "artifact", "command_errors", "evaluation", "minimmeb", "settings", "tracking"},
     "artifact": {"audit", "command_errors", "evaluation", "io", "own_data", "settings", "tracking"},
+    "planning": {
+        "ablations",
+        "command_errors",
+        "evaluation",
+        "io",
+        "learning",
+        "minimmeb",
+        "mining",
+        "mllm",
+        "own_data",
+        "pipelines",
+        "settings",
+    },
     "reproduce": {"ablations", "command_errors", "io", "optional_inputs", "settings", "tracking"},
 }
 SHARED = {"atomic", "config", "errors", "imports", "parameters", "paths", "processes", "progress"}

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 
 from unime_kedro.errors import DataError
-from unime_kedro.mining.scorer import FillsStore, Group, Judge, PairScorer
+from unime_kedro.mining.scorer import FillsStore, Group, Judge, PairScorer, without_score
+from unime_kedro.mining.store import SCHEMA
 
 __all__ = ["FillsStore", "Group", "Judge", "Judged", "PairScorer", "judge_pairs", "judged_tables", "pairs_to_judge"]
 
@@ -44,6 +45,24 @@ def pairs_to_judge(queries: pl.DataFrame, pool: pl.DataFrame) -> pl.DataFrame:
         queries.select("query_id", pl.col("item_id").alias("query_item_id")), on="query_id", how="inner"
     ).select("query_id", "query_item_id", "item_id", pl.lit(False).alias("is_positive"), "rank")
     return pl.concat([positives, members]).sort("query_id", "rank").drop("rank")
+
+
+def missing_pairs(
+    queries: pl.DataFrame, items: pl.DataFrame, pool: pl.DataFrame, known: pl.DataFrame | None
+) -> pl.DataFrame:
+    """Return the distinct pairs of contents that :func:`judge_pairs` would judge.
+
+    Args:
+        queries: The queries table.
+        items: The items table.
+        pool: The pool table.
+        known: What a store has (:meth:`JudgeStore.read`); None for nothing.
+
+    Returns:
+        query_key, query_item_id, item_id (list), candidate_key (list), a row per query.
+    """
+    known = pl.DataFrame(schema=SCHEMA) if known is None else known
+    return without_score(pairs_to_judge(queries, pool), items, known)
 
 
 def judge_pairs(

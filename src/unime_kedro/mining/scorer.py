@@ -83,8 +83,7 @@ class PairScorer:
     ) -> None:
         self.temperature = _single_precision(temperature)
         self.judged_now = 0
-        self._items, self._judge, self._image_root, self._progress = items, judge, image_root, progress
-        self._keys = items.sort("item_id")["content_key"]
+        self._items, self._judge, self._image_root, self._progress = items.sort("item_id"), judge, image_root, progress
         self._store = JudgeStore(store_root, judge.identity(), flush_seconds)
         self._known = self._store.read()
         self._contents: list[Content] | None = None
@@ -99,9 +98,7 @@ class PairScorer:
             The rows of ``pairs`` in their order, with yes_logit, no_logit, score (float32; null where judging failed)
             and error ("" where it did not).
         """
-        pairs = pairs.with_columns(
-            query_key=self._keys.gather(pairs["query_item_id"]), candidate_key=self._keys.gather(pairs["item_id"])
-        )
+        pairs = _with_keys(pairs, self._items)
         groups = _missing(pairs, self._known)
         if todo := int(groups["item_id"].list.len().sum()) if len(groups) else 0:
             if self._contents is None:
@@ -116,6 +113,27 @@ class PairScorer:
         return judged.with_columns(
             score=pl.when(pl.col("error") == "").then(pl.Series(values, dtype=pl.Float32))
         )  # fmt: skip
+
+
+def without_score(pairs: pl.DataFrame, items: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """Return the distinct pairs of contents without a score.
+
+    Args:
+        pairs: query_item_id and item_id.
+        items: The items table.
+        known: What a store has (:meth:`JudgeStore.read`).
+
+    Returns:
+        query_key, query_item_id, item_id (list), candidate_key (list), a row per query in order of first need.
+    """
+    return _missing(_with_keys(pairs, items), known)
+
+
+def _with_keys(pairs: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
+    keys = items.sort("item_id")["content_key"]
+    return pairs.with_columns(
+        query_key=keys.gather(pairs["query_item_id"]), candidate_key=keys.gather(pairs["item_id"])
+    )
 
 
 def _missing(pairs: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:

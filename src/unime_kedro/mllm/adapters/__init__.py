@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from unime_kedro.errors import ModelError
 from unime_kedro.mllm.adapters.lora import CONFIG, base_of, is_lora, lora_folder, merge_lora, need_peft
+from unime_kedro.mllm.adapters.meta import META
 from unime_kedro.mllm.adapters.registry import families, known, why_unknown
 from unime_kedro.mllm.content import ModelSpec
 from unime_kedro.mllm.fingerprint import model_fingerprint
@@ -90,7 +91,8 @@ def load_adapter(spec: ModelSpec) -> BackboneAdapter:
             adapter does not fit its base model.
     """
     adapter = _load(spec)
-    _set_threads(adapter, spec.threads)
+    if spec.device != META:
+        _set_threads(adapter, spec.threads)
     return adapter
 
 

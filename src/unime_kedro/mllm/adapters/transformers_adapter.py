@@ -15,6 +15,7 @@ import numpy as np
 
 from unime_kedro.errors import ModelError
 from unime_kedro.mllm.adapters.base import BackboneAdapter, Piece, ProcessedImage
+from unime_kedro.mllm.adapters.meta import META, build_without_weights
 from unime_kedro.mllm.fingerprint import model_fingerprint
 from unime_kedro.mllm.prompts import IMAGE_PLACEHOLDER, without_control_tokens
 
@@ -36,6 +37,8 @@ def precision(spec: ModelSpec) -> tuple[str, Any]:
     import torch
 
     cuda = torch.cuda.is_available()
+    if spec.device == META:  # counted for the machine that it is asked on
+        return META, (torch.bfloat16 if cuda else torch.float32) if spec.dtype == "auto" else getattr(torch, spec.dtype)
     if spec.device == "cuda" and not cuda:
         raise ModelError("device 'cuda' was asked for, but torch finds no GPU; use device: auto or cpu.")
     device = ("cuda" if cuda else "cpu") if spec.device == "auto" else spec.device
@@ -76,9 +79,12 @@ class TransformersAdapter(BackboneAdapter):
         try:
             tokenizer = cls.read_tokenizer(source, spec.revision)
             processor = cls.read_image_processor(source, spec)
-            model = getattr(transformers, cls.architectures[config.model_type]).from_pretrained(
-                source, revision=spec.revision, dtype=dtype, attn_implementation="sdpa"
-            )
+            if device == META:
+                model = build_without_weights(config, dtype)
+            else:
+                model = getattr(transformers, cls.architectures[config.model_type]).from_pretrained(
+                    source, revision=spec.revision, dtype=dtype, attn_implementation="sdpa"
+                )
             fingerprint = model_fingerprint(source, spec.revision)
         except (OSError, ValueError) as error:
             raise ModelError(f"cannot load model '{spec.model}': {error}") from error

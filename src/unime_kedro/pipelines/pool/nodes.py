@@ -1,6 +1,7 @@
 """Nodes of pipeline ``pool``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -10,10 +11,27 @@ from unime_kedro.parameters import ModelParameters, PoolParameters
 from unime_kedro.paths import resolve
 from unime_kedro.progress import progress
 
+if TYPE_CHECKING:
+    from unime_kedro.mllm.embedding import Embedder
+
 
 def model_spec(parameters: ModelParameters) -> ModelSpec:
     """Return the part of a stage's parameters that says which model."""
     return ModelSpec(**{name: getattr(parameters, name) for name in ModelSpec.__dataclass_fields__})
+
+
+def load_embedder(pool: PoolParameters) -> "Embedder":
+    """Load the embedder that the parameters name."""
+    from unime_kedro.mllm.adapters import load_adapter
+    from unime_kedro.mllm.embedding import Embedder
+
+    return Embedder(
+        load_adapter(model_spec(pool)),
+        prompt=pool.prompt,
+        max_tokens=pool.max_tokens,
+        batch_tokens=pool.batch_tokens,
+        workers=pool.image_workers,
+    )
 
 
 def embed(
@@ -31,16 +49,8 @@ def embed(
         The array's file and metrics.
     """
     from unime_kedro.mining.embedding import embed_items
-    from unime_kedro.mllm.adapters import load_adapter
-    from unime_kedro.mllm.embedding import Embedder
 
-    embedder = Embedder(
-        load_adapter(model_spec(pool)),
-        prompt=pool.prompt,
-        max_tokens=pool.max_tokens,
-        batch_tokens=pool.batch_tokens,
-        workers=pool.image_workers,
-    )
+    embedder = load_embedder(pool)
     file, metrics = embed_items(items, resolve(image_root), embedder, embedding_folder, progress)
     return file, {**metrics, "model_fingerprint": embedder.adapter.fingerprint}
 
