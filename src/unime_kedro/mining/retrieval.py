@@ -89,7 +89,7 @@ def retrieve_pool(
     check_embeddings(embeddings)
     ids = candidate_ids(candidates, len(embeddings))
     table = _checked_queries(queries, len(embeddings)).sort("query_id")
-    depth = min(len(ids), k + 2 + max(8, k // 8))  # the two always excluded, and a margin against rounding
+    depth = min(len(ids), first_depth(k))
     wanted = Wanted(
         table["item_id"].to_numpy(),
         table["positive_item_id"].to_numpy(),
@@ -113,6 +113,11 @@ def retrieve_pool(
         "queries_per_second": table.height / max(seconds, 1e-9),
     }
     return PoolResult(frame, metrics)
+
+
+def first_depth(k: int) -> int:
+    """Return how many candidates a pool of ``k`` looks for: the two always excluded, and a margin for rounding."""
+    return k + 2 + max(8, k // 8)
 
 
 def pool_metrics(pool: pl.DataFrame, *, delta_off: bool = True) -> dict[str, float | int]:

@@ -16,8 +16,8 @@ ITERATIONS = 10
 MARGIN = 3
 #: similarities that are in memory at a time where a row is compared with all centroids
 _EXHAUSTIVE = 1 << 24
-#: vectors that are compared at a time
-_ROWS = 65_536
+#: proposed centroids that are compared at a time, 40 bytes each with temporaries
+_PROPOSED = 1 << 20
 
 
 def nearest_centroids(vectors: Vectors, centroids: Vectors, n: int) -> Ids:
@@ -32,9 +32,10 @@ def nearest_centroids(vectors: Vectors, centroids: Vectors, n: int) -> Ids:
         (m, n), int64.
     """
     out = np.empty((len(vectors), n), dtype=np.int64)
-    for start in range(0, len(vectors), _ROWS):
-        part = np.ascontiguousarray(vectors[start : start + _ROWS])
-        out[start : start + _ROWS] = _nearest(part, centroids, n)
+    step = max(1, _PROPOSED // (n + MARGIN))
+    for start in range(0, len(vectors), step):
+        part = np.ascontiguousarray(vectors[start : start + step])
+        out[start : start + step] = _nearest(part, centroids, n)
     return out
 
 

@@ -108,8 +108,14 @@ class GpuListsShard:
         return product, position
 
 
-def gpu_flat(embeddings: Vectors, item_ids: Ids, options: IndexOptions) -> ShardedIndex:
+def gpu_flat(embeddings: Vectors, item_ids: Ids, options: IndexOptions, depth: int) -> ShardedIndex:
     """Divide the candidates over the GPUs; what their memory does not hold is copied for every block of queries.
+
+    Args:
+        embeddings: (n_items, d), float32, L2-normalised.
+        item_ids: The candidates, ascending.
+        options: ``gpus``, ``gpu_memory_gb``.
+        depth: How many neighbours most searches want.
 
     Raises:
         ConfigurationError: No GPU.
@@ -118,20 +124,38 @@ def gpu_flat(embeddings: Vectors, item_ids: Ids, options: IndexOptions) -> Shard
 
     lanes = []
     for device, (first, last) in enumerate(even_parts(len(item_ids), gpus_to_use(options))):
-        if _gib(last - first, embeddings) <= options.gpu_memory_gb:
-            lanes.append([Shard(GpuFlatShard(embeddings, item_ids[first:last], device), first, last - first)])
+        pieces = math.ceil(_gib(last - first, embeddings) / options.gpu_memory_gb)
+        if pieces <= 1:
+            lanes.append(
+                [
+                    Shard(GpuFlatShard(embeddings, item_ids[a:b:step], device), a, b, step)
+                    for a, b, step in comb(first, last, depth)
+                ]
+            )
             continue
         resources = faiss.StandardGpuResources()
-        pieces = math.ceil(_gib(last - first, embeddings) / options.gpu_memory_gb)
         bounds = [(first + a, first + b) for a, b in even_parts(last - first, pieces)]
         lanes.append(
-            [Shard(GpuStreamedShard(embeddings, item_ids[a:b], device, resources), a, b - a) for a, b in bounds]
+            [
+                Shard(GpuStreamedShard(embeddings, item_ids[a:b:step], device, resources), a, b, step)
+                for start, stop in bounds
+                for a, b, step in comb(start, stop, depth)
+            ]
         )
     return ShardedIndex(lanes, LIMIT)
 
 
-def gpu_lists(embeddings: Vectors, item_ids: Ids, centroids: Vectors, options: IndexOptions) -> ShardedIndex:
+def gpu_lists(
+    embeddings: Vectors, item_ids: Ids, centroids: Vectors, options: IndexOptions, depth: int
+) -> ShardedIndex:
     """Divide the candidates over the GPUs, each with inverted lists of its part.
+
+    Args:
+        embeddings: (n_items, d), float32, L2-normalised.
+        item_ids: The candidates, ascending.
+        centroids: (nlist, d), float32, L2-normalised.
+        options: ``nprobe``, ``gpus``, ``gpu_memory_gb``.
+        depth: How many neighbours most searches want.
 
     Raises:
         ConfigurationError: No GPU, or too little of their memory.
@@ -145,8 +169,11 @@ def gpu_lists(embeddings: Vectors, item_ids: Ids, centroids: Vectors, options: I
         )
     return ShardedIndex(
         [
-            [Shard(GpuListsShard(embeddings, item_ids[a:b], device, centroids, options.nprobe), a, b - a)]
-            for device, (a, b) in enumerate(parts)
+            [
+                Shard(GpuListsShard(embeddings, item_ids[a:b:step], device, centroids, options.nprobe), a, b, step)
+                for a, b, step in comb(first, last, depth)
+            ]
+            for device, (first, last) in enumerate(parts)
         ],
         LIMIT,
     )
@@ -157,6 +184,15 @@ def even_parts(n: int, parts: int) -> list[tuple[int, int]]:
     parts = max(1, min(parts, n))
     bounds = [n * i // parts for i in range(parts + 1)]
     return list(pairwise(bounds))
+
+
+def comb(start: int, stop: int, depth: int) -> list[tuple[int, int, int]]:
+    """Return ranges (start, stop, step) of which each has about half of what a GPU can return of ``depth`` neighbours.
+
+    The nearest of a query often stand together, in one data set; every ``step``-th candidate has its share of them.
+    """
+    step = 1 if depth <= LIMIT else math.ceil(2 * depth / LIMIT)
+    return [(start + i, stop, step) for i in range(min(step, stop - start))]
 
 
 def _add(index: Any, embeddings: Vectors, item_ids: Ids) -> None:

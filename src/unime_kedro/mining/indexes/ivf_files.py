@@ -25,8 +25,6 @@ _PARTS = ("centroids", "offsets", "positions", "vectors")
 _CARD = "ivf.json"
 #: training points that a centroid should have at least; with fewer they describe single points (as in faiss)
 POINTS_PER_LIST = 39
-#: numbers of a block of vectors: 64 MiB
-_BLOCK = 1 << 24
 
 Progress = Callable[[str, int, str], Any]
 
@@ -50,6 +48,7 @@ def open_lists(
     options: IndexOptions,
     folder: Path,
     digest: str,
+    memory_gb: float = 2.0,
     progress: Progress | None = None,
 ) -> InvertedLists:
     """Group candidates into files of a folder, or open those that an earlier run made of the same candidates.
@@ -62,6 +61,7 @@ def open_lists(
         options: ``nlist``, ``train_points``, ``seed``.
         folder: Receives a second copy of the candidates' vectors, ordered by list.
         digest: Of the candidates' ids and vectors.
+        memory_gb: Budget in GiB for blocks of vectors; the training points and 24 bytes per candidate come on top.
         progress: ``unime_kedro.progress.progress`` or alike.
 
     Returns:
@@ -73,7 +73,8 @@ def open_lists(
     with locked(folder / ".lock"):
         if read_card(folder / _CARD) != card:
             (folder / _CARD).unlink(missing_ok=True)
-            _make(embeddings, item_ids, nlist, points, options.seed, folder, progress)
+            block_rows = max(1, int(memory_gb * 2**30 / 8 / (4 * embeddings.shape[1])))
+            _make(embeddings, item_ids, nlist, points, options.seed, folder, block_rows, progress)
             write_card(folder / _CARD, card)
         else:
             log.info("index: the inverted lists in %s are of these candidates and used again", folder)
@@ -85,13 +86,19 @@ def _file(folder: Path, part: str) -> Path:
 
 
 def _make(
-    embeddings: Vectors, item_ids: Ids, nlist: int, points: int, seed: int, folder: Path, progress: Progress | None
+    embeddings: Vectors,
+    item_ids: Ids,
+    nlist: int,
+    points: int,
+    seed: int,
+    folder: Path,
+    step: int,
+    progress: Progress | None,
 ) -> None:
     sample = training_sample(len(item_ids), points, seed)
     log.info("index: making %d lists from %d of %d candidates", nlist, points, len(item_ids))
     centroids = train_centroids(rows(embeddings, item_ids[sample]), nlist, seed)
     label = np.empty(len(item_ids), dtype=np.int64)
-    step = max(1, _BLOCK // embeddings.shape[1])
     with progress("assigning", len(label), "candidates") if progress else nullcontext() as bar:
         for start in range(0, len(label), step):
             block = rows(embeddings, item_ids[start : start + step])

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from ..index import Ids, Index, Vectors, rows, threads
-from ..retrieval import Exclude, PoolResult, candidate_ids, check_embeddings, retrieve_pool
+from ..retrieval import Exclude, PoolResult, candidate_ids, check_embeddings, first_depth, retrieve_pool
 from .cards import candidates_digest
 from .choice import Work, choose
 from .options import EXACT, IndexOptions, Kind
@@ -86,7 +86,7 @@ def retrieve_indexed(
     log.info("index: %s, %s", kind, reason)
     started = time.perf_counter()
     options = replace(options, kind=kind)
-    index = build_index(embeddings, ids, options, folder, memory_gb, progress) if len(ids) else None
+    index = build_index(embeddings, ids, options, folder, k, memory_gb, progress) if len(ids) else None
     figures: dict[str, Any] = {
         "index": kind,
         "index_reason": reason,
@@ -104,6 +104,7 @@ def build_index(
     item_ids: Ids,
     options: IndexOptions,
     folder: Path,
+    k: int,
     memory_gb: float,
     progress: Progress | None = None,
 ) -> Index | None:
@@ -114,7 +115,8 @@ def build_index(
         item_ids: The candidates, ascending.
         options: Their kind is not ``auto``.
         folder: Where an index lies.
-        memory_gb: What a graph may take.
+        k: Size of the pools that it is for; nothing that is kept depends on it.
+        memory_gb: Budget in GiB for blocks of vectors and results, and what a graph may take as a whole.
         progress: ``unime_kedro.progress.progress`` or alike.
     """
     if options.kind == "flat":
@@ -123,9 +125,9 @@ def build_index(
     if options.kind == "gpu_flat":
         from .gpu import gpu_flat
 
-        return gpu_flat(embeddings, item_ids, options)
+        return gpu_flat(embeddings, item_ids, options, first_depth(k))
     if options.kind == "gpu_ivf":
-        return _gpu_lists(embeddings, item_ids, options)
+        return _gpu_lists(embeddings, item_ids, options, first_depth(k))
     digest = candidates_digest(embeddings, item_ids)
     if options.kind == "hnsw":
         from .hnsw import open_graph
@@ -134,10 +136,11 @@ def build_index(
     from .ivf import InvertedListIndex
     from .ivf_files import open_lists
 
-    return InvertedListIndex(open_lists(embeddings, item_ids, options, folder, digest, progress), options.nprobe)
+    lists = open_lists(embeddings, item_ids, options, folder, digest, memory_gb, progress)
+    return InvertedListIndex(lists, options.nprobe, result_bytes=int(memory_gb * 2**27))
 
 
-def _gpu_lists(embeddings: Vectors, item_ids: Ids, options: IndexOptions) -> Index:
+def _gpu_lists(embeddings: Vectors, item_ids: Ids, options: IndexOptions, depth: int) -> Index:
     from .clustering import train_centroids
     from .gpu import gpu_lists, gpus_to_use
     from .ivf_files import plan_lists, training_sample
@@ -145,7 +148,7 @@ def _gpu_lists(embeddings: Vectors, item_ids: Ids, options: IndexOptions) -> Ind
     gpus_to_use(options)  # says so before the centroids are made
     nlist, points = plan_lists(len(item_ids), options)
     sample = rows(embeddings, item_ids[training_sample(len(item_ids), points, options.seed)])
-    return gpu_lists(embeddings, item_ids, train_centroids(sample, nlist, options.seed), options)
+    return gpu_lists(embeddings, item_ids, train_centroids(sample, nlist, options.seed), options, depth)
 
 
 def _choose(embeddings: Vectors, queries: pl.DataFrame, ids: Ids, options: IndexOptions) -> tuple[Kind, str]:

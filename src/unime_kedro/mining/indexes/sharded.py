@@ -13,11 +13,17 @@ from ..index import NOTHING, Ids, Index, Keys, Vectors, pack, unpack
 
 @dataclass(frozen=True)
 class Shard:
-    """An index over the ``rows`` candidates from position ``start`` on, which it numbers from 0."""
+    """An index over some candidates, which it numbers from 0: every ``step``-th of those from ``start`` to ``stop``."""
 
     index: Index
     start: int
-    rows: int
+    stop: int
+    step: int = 1
+
+    @property
+    def rows(self) -> int:
+        """How many candidates it has."""
+        return len(range(self.start, self.stop, self.step))
 
 
 class ShardedIndex:
@@ -52,7 +58,7 @@ class ShardedIndex:
             product, position = shard.index.search(vectors, wanted)
             if wanted < min(depth, shard.rows):
                 floor = np.maximum(floor, np.where(position[:, -1] < 0, np.float32(-np.inf), product[:, -1]))
-            keys = pack(product, np.where(position < 0, -1, position + shard.start))
+            keys = pack(product, np.where(position < 0, -1, shard.start + position * shard.step))
             best = _best(np.concatenate([best, keys], axis=1), depth)
         return best, floor
 
