@@ -8,7 +8,6 @@ result is exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -72,40 +71,82 @@ class InvertedListIndex:
 
     def _scan_blocks(self, vectors: Vectors, queries: Ids, probed: Ids, keys: Keys) -> None:
         """Write the sorted keys of some queries, as many at a time as there is memory for."""
-        depth = keys.shape[1]
-        width = min(depth, int(self._lists.sizes.max()))
-        step = max(1, self._result_bytes // (8 * width * probed.shape[1]))
+        # a list gives each of its queries so many keys at most, 16 bytes each
+        width = min(keys.shape[1], int(self._lists.sizes.max()))
+        step = max(1, self._result_bytes // (16 * width * probed.shape[1]))
         for start in range(0, len(queries), step):
             block = queries[start : start + step]
-            found = self._scan(np.ascontiguousarray(vectors[block]), probed[start : start + step], width)
-            if found.shape[1] > depth:
-                found.partition(depth - 1, axis=1)
-            # fewer than wanted when all candidates together are fewer
-            found = np.sort(found[:, :depth], axis=1)
-            keys[block, : found.shape[1]] = found
+            keys[block] = self._scan(np.ascontiguousarray(vectors[block]), probed[start : start + step], keys.shape[1])
 
-    def _scan(self, vectors: Vectors, probed: Ids, width: int) -> Keys:
-        """Return the best ``width`` of every list of every query, (queries, probed lists * width), unsorted."""
-        found = np.full((probed.size, width), NOTHING)
+    def _scan(self, vectors: Vectors, probed: Ids, depth: int) -> Keys:
+        """Search the nearest lists, then as many again, and so on: what was found so far is the bar for the others.
+
+        Most of the work is not to multiply but to keep the best, and beyond the first lists few pass the bar.
+        """
+        best = np.full((len(vectors), depth), NOTHING)
+        # so many lists that every query has found enough for a bar
+        full = (np.cumsum(self._lists.sizes[probed], axis=1) < depth).sum(axis=1).max(initial=0) + 1
+        start, stop = 0, max(int(full), probed.shape[1] // 8)
+        while start < probed.shape[1]:
+            best = self._round(vectors, probed[:, start:stop], best)
+            start, stop = stop, 2 * stop
+        return best
+
+    def _round(self, vectors: Vectors, probed: Ids, best: Keys) -> Keys:
+        """Search some lists of every query, (queries, lists); return its best keys so far, sorted."""
+        bar = unpack(best[:, -1])[0]
         # the places of one list stand together
         order = np.argsort(probed, axis=None, kind="stable")
         numbers, starts = np.unique(probed.ravel()[order], return_index=True)
-        places = np.split(order, starts[1:])
+        queries = np.split(order // probed.shape[1], starts[1:])
+        workers = max(1, min(threads(), len(numbers)))
 
-        def work(mine: Iterable[int]) -> None:
+        def work(first: int) -> list[tuple[Ids, Keys]]:
             import faiss
 
             faiss.omp_set_num_threads(1)  # of this thread alone: lists are small, so threads share out the lists
-            for i in mine:
-                first, last = self._lists.offsets[numbers[i] : numbers[i] + 2]
-                if first < last:
-                    queries = vectors[places[i] // probed.shape[1]]
-                    block = np.ascontiguousarray(self._lists.vectors[first:last])
-                    size = min(width, len(block))
-                    product, at = faiss.knn(queries, block, size, metric=faiss.METRIC_INNER_PRODUCT)
-                    found[places[i], :size] = pack(product, self._lists.positions[first + at])
+            return [
+                self._search_list(int(numbers[i]), queries[i], vectors, bar, best.shape[1])
+                for i in range(first, len(numbers), workers)
+            ]
 
-        workers = max(1, min(threads(), len(numbers)))
         with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(work, (range(i, len(numbers), workers) for i in range(workers))))
-        return found.reshape(len(vectors), -1)
+            found = [pair for part in pool.map(work, range(workers)) for pair in part]
+        return _merge(best, np.concatenate([row for row, _ in found]), np.concatenate([key for _, key in found]))
+
+    def _search_list(self, number: int, queries: Ids, vectors: Vectors, bar: Vectors, depth: int) -> tuple[Ids, Keys]:
+        """Return which queries found something in a list that passes their bar, and the keys, up to ``depth`` each."""
+        import faiss
+
+        first, last = self._lists.offsets[number : number + 2]
+        block, positions = np.ascontiguousarray(self._lists.vectors[first:last]), self._lists.positions[first:last]
+        depth = min(depth, len(block))
+        if not depth:
+            return queries[:0], np.empty(0, dtype=np.uint64)
+        if not np.isneginf(bar[queries]).any():
+            product = vectors[queries] @ block.T
+            row, column = np.nonzero(product >= bar[queries, None])
+            if len(row) <= len(queries) * depth:
+                return queries[row], pack(product[row, column], positions[column])
+        product, column = faiss.knn(vectors[queries], block, depth, metric=faiss.METRIC_INNER_PRODUCT)
+        return np.repeat(queries, depth), pack(product, positions[column]).ravel()
+
+
+def _merge(best: Keys, row: Ids, key: Keys) -> Keys:
+    """Return the best keys of every row after adding others, (n, depth), sorted."""
+    depth = best.shape[1]
+    order = np.argsort(row, kind="stable")
+    row, key = row[order], key[order]
+    ends = np.cumsum(np.bincount(row, minlength=len(best)))
+    column = np.arange(len(row)) - np.concatenate([[0], ends])[row]
+    for start in range(0, int(column.max(initial=-1)) + 1, depth):
+        now = (column >= start) & (column < start + depth)
+        at, place = row[now], column[now] - start
+        there = np.zeros(len(best), dtype=bool)
+        there[at] = True
+        both = np.full((np.count_nonzero(there), depth + int(place.max()) + 1), NOTHING)
+        both[:, :depth] = best[there]
+        both[np.cumsum(there)[at] - 1, depth + place] = key[now]
+        both.partition(depth - 1, axis=1)
+        best[there] = np.sort(both[:, :depth], axis=1)
+    return best

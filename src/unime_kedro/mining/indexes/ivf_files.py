@@ -78,7 +78,8 @@ def open_lists(
             write_card(folder / _CARD, card)
         else:
             log.info("index: the inverted lists in %s are of these candidates and used again", folder)
-        return InvertedLists(*(np.load(_file(folder, part), mmap_mode="r") for part in _PARTS))
+        # views of the maps: slicing a memmap object costs more than searching a short list
+        return InvertedLists(*(np.asarray(np.load(_file(folder, part), mmap_mode="r")) for part in _PARTS))
 
 
 def _file(folder: Path, part: str) -> Path:
