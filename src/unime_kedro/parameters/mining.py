@@ -69,7 +69,6 @@ class IndexParameters(Parameters):
     m: int = Field(ge=2, le=256, description="links per node of the graph")
     ef_construction: int = Field(ge=1, description="candidates looked at to place a node of the graph")
     ef_search: int = Field(ge=1, description="candidates looked at per query in the graph")
-    build_threads: int = Field(ge=1, description="of the graph; more than one builds a different graph every time")
     seed: int = Field(ge=0)
     recall_queries: int = Field(ge=0, description="queries compared with exact search; 0: none")
     gpus: int = Field(ge=0, description="0: all")

@@ -51,12 +51,24 @@ class TestGraph:
         opened(tmp_path, **change)
         assert ((tmp_path / "hnsw.faiss").stat().st_ino != before) == again
 
-    def test_a_graph_of_several_threads_is_not_kept(self, tmp_path):
-        opened(tmp_path)
+    def test_threads_build_the_same_graph(self, tmp_path):
         before = faiss.omp_get_max_threads()
-        opened(tmp_path, build_threads=2)
-        assert not (tmp_path / "hnsw.json").exists()
-        assert faiss.omp_get_max_threads() == before
+        try:
+            for threads in (1, 4):
+                faiss.omp_set_num_threads(threads)
+                opened(tmp_path / f"{threads}")
+                assert faiss.omp_get_max_threads() == threads
+        finally:
+            faiss.omp_set_num_threads(before)
+        assert (tmp_path / "1/hnsw.faiss").read_bytes() == (tmp_path / "4/hnsw.faiss").read_bytes()
+
+    def test_a_graph_of_another_faiss_is_built_again(self, tmp_path):
+        opened(tmp_path)
+        card = tmp_path / "hnsw.json"
+        card.write_text(card.read_text().replace(faiss.__version__, "1.0.0"))
+        before = (tmp_path / "hnsw.faiss").stat().st_ino
+        opened(tmp_path)
+        assert (tmp_path / "hnsw.faiss").stat().st_ino != before
 
     def test_more_than_the_memory_is_an_error_that_says_how_much(self, tmp_path):
         with pytest.raises(

@@ -18,6 +18,9 @@ from .options import IndexOptions
 log = logging.getLogger(__name__)
 
 _NAME, _CARD = "hnsw.faiss", "hnsw.json"
+#: the first faiss measured to build the same graph with any number of threads (its pull requests 5486 and 5611);
+#: in earlier ones threads that insert side by side see more or less of each other's nodes
+REPRODUCIBLE = (1, 15, 1)
 #: candidates that are added at a time; fixed, since the order of insertion shapes the graph
 _ROWS = 65_536
 
@@ -44,13 +47,12 @@ def open_graph(
 ) -> GraphIndex:
     """Build the graph, or load the one that an earlier run built of the same candidates.
 
-    Nodes are inserted in ascending order of item_id. With one thread the graph is always the same; threads that insert
-    side by side see more or less of each other's nodes.
+    Nodes are inserted in ascending order of item_id, and the graph is the same whatever the number of threads.
 
     Args:
         embeddings: (n_items, d), float32, L2-normalised.
         item_ids: The candidates, ascending.
-        options: ``m``, ``ef_construction``, ``build_threads``, ``ef_search``.
+        options: ``m``, ``ef_construction``, ``ef_search``.
         folder: Keeps the graph.
         digest: Of the candidates' ids and vectors.
         memory_gb: What it may take.
@@ -68,18 +70,17 @@ def open_graph(
             f"take {size:.3g} GiB, and pool.memory_gb is {memory_gb:g}. Raise it, or choose ivf, which reads from disk"
         )
     card = {"kind": "hnsw", "candidates": digest, "m": options.m, "ef_construction": options.ef_construction}
+    card |= {"faiss": faiss.__version__}
     file = folder / _NAME
     with locked(folder / ".lock"):
-        # a graph built by several threads is one of many, and none of them is the one
-        if options.build_threads == 1 and file.is_file() and read_card(folder / _CARD) == card:
+        if file.is_file() and read_card(folder / _CARD) == card:
             log.info("index: the graph in %s is of these candidates and used again", file)
             return GraphIndex(faiss.read_index(str(file)), options.ef_search)
         graph = _build(embeddings, item_ids, options)
         (folder / _CARD).unlink(missing_ok=True)
-        if options.build_threads == 1:
-            with atomic_write(file) as temporary:
-                faiss.write_index(graph, str(temporary))
-            write_card(folder / _CARD, card)
+        with atomic_write(file) as temporary:
+            faiss.write_index(graph, str(temporary))
+        write_card(folder / _CARD, card)
     return GraphIndex(graph, options.ef_search)
 
 
@@ -88,7 +89,8 @@ def _build(embeddings: Vectors, item_ids: Ids, options: IndexOptions) -> Any:
 
     graph = faiss.IndexHNSWFlat(embeddings.shape[1], options.m, faiss.METRIC_INNER_PRODUCT)
     graph.hnsw.efConstruction = options.ef_construction
-    with _threads(options.build_threads):
+    version = tuple(int(part) for part in faiss.__version__.split(".")[:3])
+    with _threads(threads() if version >= REPRODUCIBLE else 1):
         for start in range(0, len(item_ids), _ROWS):
             graph.add(rows(embeddings, item_ids[start : start + _ROWS]))
             log.info("index: %d of %d candidates in the graph", graph.ntotal, len(item_ids))

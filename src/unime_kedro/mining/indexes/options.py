@@ -25,7 +25,6 @@ class IndexOptions:
         m: Links of a node of the graph (HNSW), twice as many on its lowest level.
         ef_construction: Candidates looked at to place a node.
         ef_search: Candidates looked at for a query, at least as many as are wanted.
-        build_threads: Of the graph. With more than 1 it differs from run to run.
         seed: Of the training points, the first centroids, and the queries of the recall check.
         recall_queries: Queries whose pools are compared with exact ones; 0 for none.
         gpus: How many GPUs to use; 0 for all.
@@ -40,7 +39,6 @@ class IndexOptions:
     m: int = 32
     ef_construction: int = 200
     ef_search: int = 256
-    build_threads: int = 1
     seed: int = 0
     recall_queries: int = 500
     gpus: int = 0
