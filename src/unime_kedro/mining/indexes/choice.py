@@ -36,8 +36,8 @@ def choose(work: Work, options: IndexOptions) -> tuple[Kind, str]:
     """Return the kind of index, and why.
 
     Flat while that takes ``flat_minutes`` at most; else flat on GPUs, if there are any and they are that fast; else
-    inverted lists, on GPUs that can hold the candidates or from disk. Never the graph: it is in memory as a whole, takes
-    longest to build, and its strength is the single query, which does not occur here.
+    inverted lists, on GPUs that can hold the candidates or from disk. Never the graph: it is in memory as a whole,
+    takes longest to build, and its strength is the single query, which does not occur here.
     """
     if options.kind != "auto":
         return options.kind, "as configured (pool.index.kind)"
