@@ -222,3 +222,11 @@ def test_a_rerankers_training_says_how_it_chooses_before_and_after():
     ]
     done = result_lines({"rerank": {"steps": 600, "reused": 1}})
     assert done == ["  rerank     600 steps: done before with the same data and parameters, nothing was trained"]
+
+
+def test_an_approximate_index_says_what_it_found():
+    recall = {"value": 0.98765, "low": 0.98, "high": 0.992}
+    pool = {"queries": 5, "pool_rows": 50, "index": "ivf", "index_recall": recall}
+    line = "  pool       5 queries, 50 pool members, ivf index found 98.8% of the exact pools (98.0% to 99.2%)"
+    assert result_lines({"pool": pool}) == [line]
+    assert result_lines({"pool": {"queries": 5, "index": "flat"}}) == ["  pool       5 queries"]

@@ -17,6 +17,7 @@ from unime_kedro.parameters.evaluating import (
 from unime_kedro.parameters.mining import (
     DemoParameters,
     FilterParameters,
+    IndexParameters,
     IngestParameters,
     JudgeParameters,
     PoolParameters,
@@ -59,6 +60,7 @@ __all__ = [
     "EvaluateParameters",
     "EvaluatedModel",
     "FilterParameters",
+    "IndexParameters",
     "IngestParameters",
     "JudgeCardParameters",
     "JudgeParameters",

@@ -58,6 +58,23 @@ class IngestParameters(Parameters):
         return values
 
 
+class IndexParameters(Parameters):
+    """How the nearest candidates are searched."""
+
+    kind: Literal["auto", "flat", "ivf", "hnsw", "gpu_flat", "gpu_ivf"]
+    flat_minutes: float = Field(ge=0, description="auto stays exact up to this estimated time")
+    nlist: int | None = Field(ge=1, description="inverted lists; null: 4 * sqrt(candidates)")
+    nprobe: int = Field(ge=1, description="inverted lists searched per query")
+    train_points: int = Field(ge=1, description="candidates that the lists are made from, in memory together")
+    m: int = Field(ge=2, le=256, description="links per node of the graph")
+    ef_construction: int = Field(ge=1, description="candidates looked at to place a node of the graph")
+    ef_search: int = Field(ge=1, description="candidates looked at per query in the graph")
+    seed: int = Field(ge=0)
+    recall_queries: int = Field(ge=0, description="queries compared with exact search; 0: none")
+    gpus: int = Field(ge=0, description="0: all")
+    gpu_memory_gb: float = Field(gt=0, description="GiB of each GPU that candidates may take")
+
+
 class PoolParameters(ModelParameters):
     """Global retrieval of potential hard negatives (method section 2.1)."""
 
@@ -68,6 +85,7 @@ class PoolParameters(ModelParameters):
     max_similarity: float | None = Field(ge=-1, le=1.0001, description="delta: keep candidates with a cosine below")
     exclude: Literal["positive", "known_positives"]
     memory_gb: float = Field(gt=0, description="budget of the search, in GiB")
+    index: IndexParameters
 
 
 class SelectionParameters(Parameters):

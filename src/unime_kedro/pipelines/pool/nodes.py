@@ -1,7 +1,7 @@
 """Nodes of pipeline ``pool``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -56,8 +56,13 @@ def embed(
 
 
 def retrieve(
-    embeddings: np.ndarray, items: pl.DataFrame, queries: pl.DataFrame, candidates: pl.DataFrame, pool: PoolParameters
-) -> tuple[pl.DataFrame, dict[str, str], dict[str, float]]:
+    embeddings: np.ndarray,
+    items: pl.DataFrame,
+    queries: pl.DataFrame,
+    candidates: pl.DataFrame,
+    pool: PoolParameters,
+    index_folder: Path,
+) -> tuple[pl.DataFrame, dict[str, str], dict[str, Any]]:
     """Find the nearest candidates of every query over the whole corpus (method 2.1).
 
     Args:
@@ -65,24 +70,28 @@ def retrieve(
         items: The items table, for the record of what the pool was made from.
         queries: The queries table.
         candidates: item_id of everything that may be found.
-        pool: How many, how near, what to leave out.
+        pool: How many, how near, what to leave out, by which index.
+        index_folder: Keeps an index that takes long to build.
 
     Returns:
         The pool table, what it was made from, and metrics.
     """
+    from unime_kedro.mining.indexes.options import IndexOptions
+    from unime_kedro.mining.indexes.pool import retrieve_indexed
     from unime_kedro.mining.lineage import corpus_digest, table_digest
-    from unime_kedro.mining.retrieval import retrieve_pool
 
-    with progress("searching", len(queries), "queries") as bar:
-        found = retrieve_pool(
-            embeddings,
-            queries,
-            candidates["item_id"],
-            k=pool.k,
-            max_similarity=pool.max_similarity,
-            exclude=pool.exclude,
-            memory_gb=pool.memory_gb,
-            progress=bar,
-        )
-    origin = {"corpus": corpus_digest(items, queries), "pool": table_digest(found.frame)}
-    return found.frame, origin, found.metrics
+    found = retrieve_indexed(
+        embeddings,
+        queries,
+        candidates["item_id"],
+        options=IndexOptions(**pool.index.model_dump()),
+        folder=index_folder,
+        k=pool.k,
+        max_similarity=pool.max_similarity,
+        exclude=pool.exclude,
+        memory_gb=pool.memory_gb,
+        progress=progress,
+    )
+    frame = found.result.frame
+    origin = {"corpus": corpus_digest(items, queries), "pool": table_digest(frame)}
+    return frame, origin, found.result.metrics | found.figures
