@@ -81,11 +81,10 @@ def fill_in(raw: Mapping[str, Any]) -> dict[str, Any]:
     from unime_kedro.parameters import IngestParameters
 
     ingest = IngestParameters.model_validate(raw["ingest"])
-    return {
-        **raw,
-        "ingest": {**raw["ingest"], "image_root": ingest.image_root},
-        "judge": {**raw["judge"], "strategy": _strategy(raw)},
-    }
+    filled = {**raw, "ingest": {**raw["ingest"], "image_root": ingest.image_root}}
+    if "strategy" in raw.get("judge", {}):
+        filled["judge"] = {**raw["judge"], "strategy": _strategy(raw)}
+    return filled
 
 
 def _strategy(raw: Mapping[str, Any]) -> dict[str, Any]:
