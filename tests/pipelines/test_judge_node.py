@@ -70,7 +70,7 @@ def run(folder: Path, **changes: Any) -> tuple[pl.DataFrame, dict[str, str], dic
         queries, items, pool, origin, options, str(folder.parent), store
     )
     assert errors.is_empty()
-    assert coverage.rows() == [(0, 2, 2)]
+    assert coverage.rows() == [(0, 2, 2, None)]
     return scores, made_from, metrics
 
 

@@ -10,6 +10,8 @@ import math
 import polars as pl
 from evaluation_tables import evaluation_tables
 
+from unime_kedro.mining.partial import COVERAGE_SCHEMA
+
 FILES = {
     "items": "02_intermediate/items.parquet",
     "queries": "02_intermediate/queries.parquet",
@@ -134,8 +136,8 @@ def good_tables() -> dict[str, pl.DataFrame]:
         "judge_scores": judge_scores,
         "judge_errors": pl.DataFrame(schema=ERRORS_SCHEMA),
         "judge_coverage": pl.DataFrame(
-            {"query_id": [0, 1, 2], "pool_size": [3, 3, 3], "judged": [3, 3, 3]},
-            schema_overrides={"pool_size": pl.Int32, "judged": pl.Int32},
+            {"query_id": [0, 1, 2], "pool_size": [3, 3, 3], "judged": [3, 3, 3], "taken": [None] * 3},
+            schema=COVERAGE_SCHEMA,
         ),
         "selection": selection,
         "skipped": pl.DataFrame(schema={"query_id": pl.Int64, "reason": pl.String}),

@@ -15,9 +15,14 @@ from unime_kedro.mining.filters import false_negative_threshold
 from unime_kedro.mining.judging import Judged, PairScorer, judged_tables, pairs_to_judge
 from unime_kedro.mining.margins import Rule
 from unime_kedro.mining.matching import JudgedPools
-from unime_kedro.mining.strategies import Cascade, Pools, Sheet, budget, cascade, lazy
+from unime_kedro.mining.strategies import Pools, Sheet, Wanted, budget, cascade, lazy
 
-COVERAGE_SCHEMA = {"query_id": pl.Int64, "pool_size": pl.Int32, "judged": pl.Int32}
+COVERAGE_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "query_id": pl.Int64,
+    "pool_size": pl.Int32,
+    "judged": pl.Int32,
+    "taken": pl.List(pl.Int64),
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Strategy:
         rule: The false-negative rule, likewise.
         margin: Its margin.
         step: Interval of the sampling, likewise.
+        look: ``lazy`` and ``budget``: how many members of every pool are judged in any case.
         calls_per_query: ``budget``: calls about candidates, per query on average.
         band: ``cascade``: a pair whose small score is this near the threshold is judged by the large judge too.
     """
@@ -39,6 +45,7 @@ class Strategy:
     rule: Rule
     margin: float
     step: int
+    look: int = 0
     calls_per_query: float = 0.0
     band: float = 0.0
 
@@ -64,9 +71,9 @@ def judge_some(
 
     Returns:
         What :func:`unime_kedro.mining.judging.judge_pairs` returns, for the pairs that were asked for; metrics besides:
-        judge_calls, judge_calls_exhaustive, judge_calls_share, judge_calls_per_query, accepted_per_query, and for a
-        cascade small_judge_calls. And a table: query_id, pool_size, judged: how many of a query's pool have a score or
-        an error.
+        judge_calls, judge_calls_exhaustive, judge_calls_share, judge_calls_per_query, taken_per_query, and for a
+        cascade small_judge_calls. And a table: query_id, pool_size, judged (how many of the pool have a score or an
+        error), taken (item ids of the negatives, in the sampler's order).
 
     Raises:
         DataError: If more than ``max_error_share`` of the pairs could not be judged, or the pool is empty.
@@ -74,11 +81,10 @@ def judge_some(
     start = time.perf_counter()
     if pool.is_empty():
         raise DataError("pool.parquet has no rows: there is nothing to judge.")
-    book = _Book(queries, pool, scorer)
+    book = _Book(queries, pool, scorer, strategy.look if strategy.kind != "cascade" else 0)
     sheet = Sheet(book.pools(strategy), book.ask)
-    published = _run(strategy, sheet, book, small)
-    judged = book.judged(published)
-    found = judged_tables(judged, scorer, max_error_share, start)
+    taken = _run(strategy, sheet, book, small)
+    found = judged_tables(book.judged(), scorer, max_error_share, start)
     calls = len(queries) + int(sheet.asked.sum())
     exhaustive = len(queries) + len(pool)
     metrics: dict[str, float] = {
@@ -86,45 +92,40 @@ def judge_some(
         "judge_calls_exhaustive": exhaustive,
         "judge_calls_share": calls / exhaustive,
         "judge_calls_per_query": calls / max(len(queries), 1),
-        "accepted_per_query": float((sheet.kept & published).sum()) / max(len(book.query_ids), 1),
+        "taken_per_query": float((taken >= 0).sum()) / max(len(book.query_ids), 1),
     }
     if small is not None:
         metrics["small_judge_calls"] = exhaustive
-    return Judged(found.scores, found.errors, found.metrics | metrics), book.coverage(published)
+    return Judged(found.scores, found.errors, found.metrics | metrics), book.coverage(sheet.asked, taken)
 
 
 def whole_coverage(pool: pl.DataFrame) -> pl.DataFrame:
-    """Return the coverage table of a pool that was judged exhaustively."""
-    sizes = pool.group_by("query_id").agg(pool_size=pl.len().cast(pl.Int32)).sort("query_id")
-    return sizes.with_columns(judged="pool_size").select(
-        pl.col(name).cast(kind) for name, kind in COVERAGE_SCHEMA.items()
-    )
+    """Return the coverage table of pools that were judged exhaustively: what is taken of them is for ``select``."""
+    sizes = pool.group_by("query_id").agg(pool_size=pl.len()).sort("query_id")
+    columns = sizes.with_columns(judged="pool_size", taken=None)
+    return columns.select(pl.col(name).cast(kind) for name, kind in COVERAGE_SCHEMA.items())
 
 
-def _run(strategy: Strategy, sheet: Sheet, book: _Book, small: PairScorer | None) -> NDArray[np.bool_]:
-    """Ask; returns which of the answers count: with all others, a cascade's choice would not be what is sampled."""
+def _run(strategy: Strategy, sheet: Sheet, book: _Book, small: PairScorer | None) -> NDArray[np.int32]:
+    wanted = Wanted(strategy.n_negatives, strategy.step)
     if strategy.kind == "lazy":
-        lazy(sheet, strategy.n_negatives, strategy.step)
-    elif strategy.kind == "budget":
-        calls = round(strategy.calls_per_query * len(book.query_ids))
-        budget(sheet, strategy.n_negatives, strategy.step, calls)
-    else:
-        assert small is not None
-        other = _Book(book.queries, book.pool, small)
-        small_pools = other.pools(strategy)
-        options = Cascade(strategy.n_negatives, strategy.step, strategy.band)
-        chosen = cascade(sheet, small_pools, other.ask(sheet.pools.mask), options)
-        return chosen | (sheet.asked & ~sheet.kept)
-    return sheet.asked
+        return lazy(sheet, wanted, strategy.look)
+    if strategy.kind == "budget":
+        return budget(sheet, wanted, strategy.look, round(strategy.calls_per_query * len(book.query_ids)))
+    assert small is not None
+    other = _Book(book.queries, book.pool, small, int(sheet.open.shape[1]))
+    return cascade(sheet, other.pools(strategy), other.ask(sheet.pools.mask), wanted, strategy.band)
 
 
 class _Book:
     """Tables as matrices, and back."""
 
-    def __init__(self, queries: pl.DataFrame, pool: pl.DataFrame, scorer: PairScorer) -> None:
+    def __init__(self, queries: pl.DataFrame, pool: pl.DataFrame, scorer: PairScorer, look: int) -> None:
+        """Judge the positives, and with them, while the query is at hand, what will be asked for first anyway."""
         self.queries, self.pool = queries, pool.sort("query_id", "rank")
         self._scorer = scorer
-        self._positives = scorer.score(pairs_to_judge(queries, pool.clear()))
+        first = self.pool.filter(pl.int_range(pl.len()).over("query_id") < look)
+        self._positives = scorer.score(pairs_to_judge(queries, first)).filter("is_positive")
         known = self._positives.filter(pl.col("error") == "")
         pools = JudgedPools(self.pool, known)
         chunk = pools.chunk(0, len(pools.query_ids))
@@ -158,26 +159,24 @@ class _Book:
         scores[rows, columns] = answers["score"].fill_null(np.nan).to_numpy()
         return scores
 
-    def judged(self, published: NDArray[np.bool_]) -> pl.DataFrame:
-        """Return the answers that count, after each query's positive, in pool order."""
-        place = np.flatnonzero(published)
-        wanted = pl.DataFrame(
-            {"query_id": self.query_ids[place // published.shape[1]], "rank": place % published.shape[1]}
-        )
+    def judged(self) -> pl.DataFrame:
+        """Return all answers, after each query's positive, in pool order."""
         positives = self._positives.with_columns(rank=pl.lit(-1, dtype=pl.Int32))
-        parts = [positives]
-        if self._answers:
-            answers = pl.concat(self._answers).select(positives.columns)
-            parts.append(answers.join(wanted, on=["query_id", "rank"], how="semi"))
-        return pl.concat(parts).sort("query_id", "rank").drop("rank")
+        answers = [one.select(positives.columns) for one in self._answers]
+        return pl.concat([positives, *answers]).sort("query_id", "rank").drop("rank")
 
-    def coverage(self, published: NDArray[np.bool_]) -> pl.DataFrame:
+    def coverage(self, asked: NDArray[np.bool_], taken: NDArray[np.int32]) -> pl.DataFrame:
         """Return the coverage table."""
-        return pl.DataFrame(
+        rows, slots = np.nonzero(taken >= 0)
+        items = pl.DataFrame({"row": rows, "item_id": self._item_ids[rows, taken[rows, slots]]})
+        lists = items.group_by("row", maintain_order=True).agg(taken="item_id")
+        table = pl.DataFrame(
             {
+                "row": np.arange(len(self.query_ids)),
                 "query_id": self.query_ids,
                 "pool_size": np.count_nonzero(self._mask, axis=1),
-                "judged": np.count_nonzero(published, axis=1),
-            },
-            schema=COVERAGE_SCHEMA,
-        )
+                "judged": np.count_nonzero(asked, axis=1),
+            }
+        ).join(lists, on="row", how="left", maintain_order="left")
+        table = table.with_columns(pl.col("taken").fill_null([]))
+        return table.select(pl.col(name).cast(kind) for name, kind in COVERAGE_SCHEMA.items())

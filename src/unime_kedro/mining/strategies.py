@@ -1,16 +1,17 @@
 """Which pool members a judge is asked about, when not all of them.
 
-The method asks the judge about a query's positive and its fifty candidates, and keeps ten: 51 calls, of which most say
-of a candidate only that it was not needed. The strategies here ask about fewer. Each asks until a query has its
-negatives or its pool is exhausted, so that for every query one of two things holds: at least as many members as
-negatives are wanted were judged and kept, or every member was judged. Every accepted negative has a score of the judge
-and obeys the false-negative rule of the method (2.3) exactly; which ones they are may differ from the exhaustive ones,
-because dropping one early member shifts every later pick.
+The method asks the judge about a query's positive and its fifty candidates, and takes ten: 51 calls, of which most say
+of a candidate only that it was not needed. The strategies here ask about fewer. They take what the sampler of the
+method (2.3) would take if every member that was not asked about were kept, ask about that, and do so again without the
+false negatives found, until all that is taken was judged and kept. So for every query one of two things holds: as many
+members as wanted are taken, or every member was judged. Each has a score of the judge and obeys the false-negative rule
+exactly; which ones they are may differ from the exhaustive ones, because an early false negative that nobody asked
+about would have shifted every later pick.
 
 =========  ==========================================================================================================
-lazy       visits the pool in the sampler's stride order (0, 5, 10, .., 1, 6, ..) and stops at the tenth accepted
-cascade    a small judge scores everything; the large one is asked about what would be chosen, and about what lies near
-           the small judge's threshold, until the choice stands on the large judge's scores alone
+lazy       asks about the first few of the pool, where false negatives are, then about what would be taken
+cascade    a small judge scores everything; the large one is asked about what would be taken, and about what lies near
+           the small judge's threshold
 budget     lazy, round by round, as far as the calls go; calls that are left go where keeping or dropping is most
            uncertain by what was seen so far
 =========  ==========================================================================================================
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .sampling import cyclical_order, sample_negatives
+from .sampling import cyclical_order
 
 #: (n, k) bool, which pairs are asked for -> (n, k) float32, their scores; NaN where not asked for or not judged
 Ask = Callable[[NDArray[np.bool_]], NDArray[np.float32]]
@@ -68,6 +69,13 @@ class Sheet:
         """Members that were judged and are no false negatives, (n, k) bool."""
         return self.asked & (self.scores <= self.pools.thresholds[:, None])
 
+    def unknown(self, taken: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Mark what is taken (columns, -1 for none) and was not asked about yet, (n, k) bool."""
+        marked = np.zeros(self.open.shape, dtype=bool)
+        rows, slots = np.nonzero(taken >= 0)
+        marked[rows, taken[rows, slots]] = True
+        return marked & self.open & ~self.asked
+
     def ask(self, wanted: NDArray[np.bool_]) -> None:
         """Ask about pairs; what was asked before, or does not exist, is left out."""
         wanted = wanted & self.open & ~self.asked
@@ -77,106 +85,129 @@ class Sheet:
             self.asked |= wanted
 
 
-def visiting_order(mask: NDArray[np.bool_], step: int) -> NDArray[np.int32]:
-    """Return when each pool position is visited in the sampler's stride order: (n, k), int32, k where it is not.
-
-    A pool of 12 with step 5: positions 0, 5, 10, 1, 6, 11, 2, 7, 3, 8, 4, 9.
-    """
-    n, k = mask.shape
-    order = cyclical_order(mask, step)
-    visits = np.full((n, k), k, dtype=np.int32)
-    rows, turns = np.nonzero(order >= 0)
-    visits[rows, order[rows, turns]] = turns
-    return visits
-
-
-def lazy(sheet: Sheet, n_negatives: int, step: int) -> None:
-    """Visit members in stride order until ``n_negatives`` are accepted.
-
-    All queries take a round together: each asks about as many members as it still lacks.
-    """
-    visits = visiting_order(sheet.pools.mask, step)
-    while (wanted := _next(sheet, visits, n_negatives)).any():
-        sheet.ask(wanted)
-
-
-def _next(sheet: Sheet, visits: NDArray[np.int32], n_negatives: int) -> NDArray[np.bool_]:
-    """Return what every unfinished query asks for in the next round."""
-    lacks = n_negatives - np.count_nonzero(sheet.kept, axis=1)
-    done = np.count_nonzero(sheet.asked, axis=1)
-    return sheet.open & ~sheet.asked & (visits < (done + np.maximum(lacks, 0))[:, None])
-
-
 @dataclass(frozen=True)
-class Cascade:
-    """Options of :func:`cascade`: negatives per query, interval of the sampling, and the band around the threshold."""
+class Wanted:
+    """What is taken of a pool: so many negatives, at this interval of the cyclical sampling."""
 
     n_negatives: int
     step: int
-    band: float
 
 
-def cascade(sheet: Sheet, small: Pools, small_scores: NDArray[np.float32], options: Cascade) -> NDArray[np.bool_]:
-    """Ask about what would be chosen, and about what a small judge is not sure of, until nothing new would be chosen.
+def lazy(sheet: Sheet, wanted: Wanted, look: int) -> NDArray[np.int32]:
+    """Ask about the first ``look`` members, then about what would be taken, until all of that was judged and kept.
+
+    False negatives are among the nearest, and there each shifts all picks. To look at some first makes the picks nearly
+    those of exhaustive judging, and saves the calls about picks that would have to be shifted.
+
+    Args:
+        sheet: Is filled.
+        wanted: What is taken.
+        look: How many members of every pool are asked about in any case.
+
+    Returns:
+        (n, n_negatives or k, whichever is less), int32: columns of the pool matrix in the sampler's order, -1 where
+        there are no more.
+    """
+    sheet.ask(_leading(sheet, look))
+    while (new := sheet.unknown(_take(_promised(sheet), wanted))).any():
+        sheet.ask(new)
+    return _take(_promised(sheet), wanted)
+
+
+def cascade(
+    sheet: Sheet, small: Pools, small_scores: NDArray[np.float32], wanted: Wanted, band: float
+) -> NDArray[np.int32]:
+    """Ask about what would be taken, and about what a small judge is not sure of, until nothing new would be taken.
 
     Args:
         sheet: The large judge's.
         small: The same pools with the small judge's thresholds, from its own scores of the positives.
         small_scores: (n, k), float32, the small judge's; NaN counts as kept by it.
-        options: What would be chosen, and how near is near.
+        wanted: What is taken.
+        band: Asked about in any case is what the small judge scores this near its threshold.
 
     Returns:
-        (n, k), bool: what is chosen; all of it was judged by the large judge and kept. Fewer than wanted only where
-        every member was judged.
+        See :func:`lazy`. Fewer are taken only where the large judge was asked about every member.
     """
     limit = small.thresholds[:, None]
-    sheet.ask(np.abs(small_scores - limit) <= options.band)
+    sheet.ask(np.abs(small_scores - limit) <= band)
     while True:
         promised = sheet.open & np.where(sheet.asked, sheet.kept, ~(small_scores > limit))
-        chosen = _chosen(promised, sheet.pools, options)
+        taken = _take(promised, wanted)
+        new = sheet.unknown(taken)
         # where the small judge leaves too few, it may have dropped too many: the rest of the pool is looked at
-        short = np.count_nonzero(promised, axis=1) < options.n_negatives
-        wanted = sheet.open & ~sheet.asked & (chosen | short[:, None])
-        if not wanted.any():
-            return chosen
-        sheet.ask(wanted)
+        short = np.count_nonzero(promised, axis=1) < wanted.n_negatives
+        new |= sheet.open & ~sheet.asked & short[:, None]
+        if not new.any():
+            return taken
+        sheet.ask(new)
 
 
-def _chosen(keep: NDArray[np.bool_], pools: Pools, options: Cascade) -> NDArray[np.bool_]:
-    """Mark what the sampler takes of the kept members."""
-    chosen = np.zeros(keep.shape, dtype=bool)
-    rows = np.flatnonzero(keep.any(axis=1))
-    if rows.size:
-        taken, _, _ = sample_negatives(
-            keep[rows], np.zeros(keep[rows].shape, dtype=np.float32), pools.mask[rows], options.n_negatives,
-            options.step, 0, pools.query_ids[rows],
-        )  # fmt: skip
-        chosen[rows[:, None], taken] = True
-    return chosen
+def budget(sheet: Sheet, wanted: Wanted, look: int, calls: int) -> NDArray[np.int32]:
+    """Spend ``calls`` calls about candidates: first as :func:`lazy` does, then on what is most uncertain.
 
-
-def budget(sheet: Sheet, n_negatives: int, step: int, calls: int) -> None:
-    """Spend ``calls`` calls about candidates: first on ten for every query, then on what is most uncertain.
-
-    Rounds are those of :func:`lazy`. A round that the calls do not suffice for is asked in the order of visits, so that
-    no query gets its third member before all have their second. Calls that are left go to the pairs whose chance of
-    being kept (:func:`chance_kept`) is nearest to one half. Ties go by query, then by place in the pool.
+    A round that the calls do not suffice for is asked slot by slot, so that no query gets its third before all have
+    their second. Calls that are left go, half of them at a time, to the pairs whose chance of being kept
+    (:func:`chance_kept`) is nearest to one half, and to what is to be taken then. Ties go by query, then by place.
 
     Args:
         sheet: Is filled.
-        n_negatives: Negatives wanted per query.
-        step: Interval of the sampling.
+        wanted: What is taken.
+        look: See :func:`lazy`.
         calls: How many pairs may be asked about.
+
+    Returns:
+        See :func:`lazy`. Of a query whose picks the calls did not suffice for, those that were judged and kept.
     """
-    visits = visiting_order(sheet.pools.mask, step)
-    left = calls
-    while left > 0 and (wanted := _next(sheet, visits, n_negatives)).any():
-        wanted = _first(wanted, visits.astype(np.float64), left)
-        sheet.ask(wanted)
-        left -= int(wanted.sum())
-    if left > 0:
-        wanted = sheet.open & ~sheet.asked
-        sheet.ask(_first(wanted, np.abs(chance_kept(sheet) - 0.5), left))
+    purse = _Purse(sheet, calls)
+    leading = _leading(sheet, look)
+    purse.ask(leading, np.broadcast_to(np.arange(leading.shape[1], dtype=np.float64), leading.shape))
+    while True:
+        while purse.left and (new := sheet.unknown(taken := _take(_promised(sheet), wanted))).any():
+            purse.ask(new, _slots(taken, new.shape))
+        unsure = sheet.open & ~sheet.asked
+        if not purse.left or not unsure.any():
+            break
+        purse.ask(unsure, np.abs(chance_kept(sheet) - 0.5), at_most=(purse.left + 1) // 2)
+    taken = _take(_promised(sheet), wanted)
+    unpaid = np.asarray(sheet.unknown(taken).any(axis=1, keepdims=True))
+    return np.where(unpaid, _take(sheet.kept, wanted), taken)
+
+
+class _Purse:
+    """Calls that may still be made."""
+
+    def __init__(self, sheet: Sheet, calls: int) -> None:
+        self._sheet, self.left = sheet, calls
+
+    def ask(self, wanted: NDArray[np.bool_], order: NDArray[np.float64], at_most: int | None = None) -> None:
+        """Ask about as many as can be paid, in ascending ``order``."""
+        wanted = wanted & self._sheet.open & ~self._sheet.asked
+        wanted = _first(wanted, order, self.left if at_most is None else at_most)
+        self._sheet.ask(wanted)
+        self.left -= int(wanted.sum())
+
+
+def _leading(sheet: Sheet, look: int) -> NDArray[np.bool_]:
+    return np.logical_and(sheet.open, np.arange(sheet.open.shape[1]) < look)
+
+
+def _promised(sheet: Sheet) -> NDArray[np.bool_]:
+    """Mark what is kept or was not asked about."""
+    return sheet.open & ~(sheet.asked & ~sheet.kept)
+
+
+def _take(keep: NDArray[np.bool_], wanted: Wanted) -> NDArray[np.int32]:
+    """Return what the sampler takes of the kept members, in its order; -1 where there are no more."""
+    return cyclical_order(keep, wanted.step)[:, : wanted.n_negatives]
+
+
+def _slots(taken: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return in which slot each place of the pools is taken, (n, k)."""
+    slots = np.full(shape, np.inf)
+    rows, slot = np.nonzero(taken >= 0)
+    slots[rows, taken[rows, slot]] = slot
+    return slots
 
 
 def _first(wanted: NDArray[np.bool_], order: NDArray[np.float64], count: int) -> NDArray[np.bool_]:

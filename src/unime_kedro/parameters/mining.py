@@ -110,6 +110,7 @@ class StrategyParameters(Parameters):
     """Which pairs are judged, see :mod:`unime_kedro.mining.strategies`."""
 
     kind: Literal["exhaustive", "lazy", "cascade", "budget"]
+    look: int = Field(ge=0, description="lazy, budget: members of every pool that are judged in any case")
     calls_per_query: float = Field(ge=0, description="budget: calls about candidates, per query on average")
     band: float = Field(ge=0, le=1, description="cascade: pairs with a small score this near the threshold go on")
     small: SmallJudgeParameters | None = Field(description="cascade: the small judge")

@@ -91,6 +91,7 @@ def _judge_some(
         selection.rule,
         selection.margin,
         selection.step,
+        strategy.look,
         strategy.calls_per_query,
         strategy.band,
     )

@@ -26,6 +26,7 @@ def select(
     pool: pl.DataFrame,
     judge_scores: pl.DataFrame,
     judge_origin: dict[str, Any],
+    judge_coverage: pl.DataFrame,
     items: pl.DataFrame,
     queries: pl.DataFrame,
     select: SelectParameters,
@@ -36,6 +37,7 @@ def select(
         pool: The pool table.
         judge_scores: The judge_scores table.
         judge_origin: What the scores were made from.
+        judge_coverage: What was picked already, where pools were judged in part.
         items: The items table, to compare with that.
         queries: The queries table, likewise, and for the shares per data set.
         select: Rule, margin, number of negatives, interval, seed.
@@ -52,10 +54,12 @@ def select(
         "judge_scores": table_digest(judge_scores),
     }
     check_lineage(judge_origin, current, "judge_scores.parquet", "kedro run --pipelines=pool,judge,select")
-    _check_strategy(judge_origin.get("strategy"), select)
+    strategy = judge_origin.get("strategy")
+    _check_strategy(strategy, select)
     found = select_negatives(
         pool,
         judge_scores,
+        coverage=None if strategy is None else judge_coverage,
         n_negatives=select.negatives,
         rule=select.filter.rule,
         margin=select.filter.effective_margin,
