@@ -23,6 +23,7 @@ from unime_kedro.parameters.mining import (
     PoolParameters,
     PretrainParameters,
     SelectParameters,
+    StrategyParameters,
     TinyModelParameters,
 )
 from unime_kedro.parameters.reporting import JudgeCardParameters, ReportParameters
@@ -77,6 +78,7 @@ __all__ = [
     "RerankValidationParameters",
     "RerankingParameters",
     "SelectParameters",
+    "StrategyParameters",
     "TinyModelParameters",
     "TrainParameters",
     "TrainingParameters",

@@ -20,6 +20,7 @@ from unime_kedro.planning.corpus import PUBLISHED_PAIRS
 from unime_kedro.planning.devices import UTILISATION, cpu, gpu_here
 from unime_kedro.planning.interval import Interval
 from unime_kedro.planning.lengths import assumed_lengths
+from unime_kedro.planning.strategy import strategy_share
 from unime_kedro.planning.text import span
 from unime_kedro.planning.work import judging_work, spanning
 
@@ -45,7 +46,8 @@ def judging_announcement(settings: Settings) -> str | None:
         return None
     queries = _queries(settings)
     width = settings.section("pool").k + 1
-    pairs = max(0, queries * width - _scores(settings.place("judge_store"), judge))
+    asked, _ = strategy_share(judge.strategy, width - 1, settings.section("select").negatives)
+    pairs = max(0, round(queries * width * asked.middle) - _scores(settings.place("judge_store"), judge))
     found = [
         judging_work(
             lengths,

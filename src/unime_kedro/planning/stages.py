@@ -11,6 +11,7 @@ import polars as pl
 
 from unime_kedro.planning.interval import Interval
 from unime_kedro.planning.lengths import AROUND, Lengths, count_lengths
+from unime_kedro.planning.strategy import strategy_share
 from unime_kedro.planning.work import (
     Passes,
     Work,
@@ -75,15 +76,17 @@ def _judge(settings: Settings, corpus: Corpus, model_of: Callable[[str, Any], Pl
     left, note = pairs, "all pairs of queries and pool members, and the positives; equal pairs are judged once"
     if corpus.pool:
         left, note = pairs_left(settings, model)
-    share = left / pairs if pairs else 0.0
+    asked, said = strategy_share(judge.strategy, settings.section("pool").k, settings.section("select").negatives)
+    amount = Interval.exactly(left) * asked
+    share = amount.middle / pairs if pairs else 0.0
     # what is left are whole queries for the most part, so their pictures shrink with them
     pictures = corpus.pictures * min(1.0, share)
     found = [
-        judging_work(one, model.cost, Interval.exactly(left), pictures, judge.model, share_prefix=judge.share_prefix)
+        judging_work(one, model.cost, amount, pictures, judge.model, share_prefix=judge.share_prefix)
         for one in count_lengths(model, corpus, judged=True)
     ]
     work = spanning(found)
-    work.notes.append(note)
+    work.notes.extend([note, *said])
     return work
 
 
