@@ -115,6 +115,8 @@ def _judge(m: Mapping[str, Any]) -> str:
         _equal_pairs(m),
         _count(m, "judged_now", "judged now"),
         _count(m, "from_store", "from the store"),
+        _formatted(m, "judge_calls_per_query", "{:.1f} calls per query"),
+        _formatted(m, "judge_calls_share", "{:.0%} of judging everything"),
         _count_if_any(m, "errors", "ERROR", "ERRORS"),
     )
     return _join(counts, speed if m.get("judged_now") else None, separator="; ")

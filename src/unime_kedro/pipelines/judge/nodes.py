@@ -67,8 +67,10 @@ def judge(
         found = judged_tables(scorer.score(pairs_to_judge(queries, pool)), scorer, judge.max_error_share, start)
         coverage = whole_coverage(pool)
     else:
-        small = scorer_of(small_judge(judge))[0] if judge.strategy.kind == "cascade" else None
+        small, helper = scorer_of(small_judge(judge)) if judge.strategy.kind == "cascade" else (None, None)
         found, coverage = _judge_some(queries, pool, scorer, judge, small)
+        if helper is not None:
+            found.metrics.update({f"small_{name}": value for name, value in helper.metrics().items()})
         origin["strategy"] = judge.strategy.model_dump(exclude={"small"})
     fingerprint = backend.identity()["model"]
     origin["judge_scores"] = table_digest(found.scores)
