@@ -64,8 +64,8 @@ def two_sample_test(
     if design == "paired" and not np.array_equal(np.unique(first[1]), np.unique(second[1])):
         raise ValueError("a paired design needs the same clusters on both sides")
     grid = _grid(np.concatenate([first[0], second[0]]))
-    one, other = _cumulative(*first, grid) / len(first[0]), _cumulative(*second, grid) / len(second[0])
-    observed = float(np.abs(one.sum(0) - other.sum(0)).max())
+    one, other = _cumulative(*first, grid), _cumulative(*second, grid)
+    observed = _distance(one.sum(0), other.sum(0))
     random = np.random.default_rng(seed)
     draw = _paired if design == "paired" else _unpaired
     found = np.array([draw(one, other, random) for _ in range(permutations)])
@@ -89,12 +89,19 @@ def _cumulative(values: NDArray, clusters: NDArray, grid: NDArray) -> NDArray[np
     return np.cumsum(counts.reshape(len(names), len(grid)), axis=1).astype(np.float64)
 
 
+def _distance(one: NDArray, other: NDArray) -> float:
+    """Return the largest difference of two cumulative counts, each as shares of its own total."""
+    return float(np.abs(one / one[-1] - other / other[-1]).max())
+
+
 def _paired(one: NDArray, other: NDArray, random: np.random.Generator) -> float:
-    signs = random.choice([-1.0, 1.0], size=len(one))
-    return float(np.abs(signs @ (one - other)).max())
+    both, apart = (one + other).sum(0) / 2, random.choice([-0.5, 0.5], size=len(one)) @ (one - other)
+    return _distance(both + apart, both - apart)
 
 
 def _unpaired(one: NDArray, other: NDArray, random: np.random.Generator) -> float:
-    labels = np.repeat([1.0, -1.0], [len(one), len(other)])
-    random.shuffle(labels)
-    return float(np.abs(labels[: len(one)] @ one + labels[len(one) :] @ other).max())
+    clusters = np.concatenate([one, other])
+    drawn = np.zeros(len(clusters))
+    drawn[random.permutation(len(clusters))[: len(one)]] = 1
+    found = drawn @ clusters
+    return _distance(found, clusters.sum(0) - found)
