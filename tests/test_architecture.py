@@ -23,7 +23,7 @@ ALLOWED = {
     "tracking": {"quality", "io", "settings"},
     "reporting": {"evaluation", "io"},
     "ablations": {"tracking", "evaluation", "io", "mining", "mllm", "own_data"},
-    "fetching": {"command_errors", "evaluation", "io", "mining"},
+    "fetching": {"command_errors", "evaluation", "io", "mining", "notebook", "settings"},
     "exchange": {"command_errors", "failures", "mining", "mllm", "notebook", "run_locks", "settings", "tracking"},
     "audit": {"ablations", "artifact", "command_errors", "evaluation", "minimmeb", "settings", "tracking"},
     "artifact": {"audit", "command_errors", "evaluation", "io", "own_data", "settings", "tracking"},

@@ -22,7 +22,9 @@ from unime_kedro.artifact.command import export_command
 from unime_kedro.audit.command import audit_command
 from unime_kedro.command_errors import RunFailed, readable_errors
 from unime_kedro.exchange.commands import export_negatives_command, import_pool_command, import_scores_command
+from unime_kedro.fetching.check_command import check_data_command
 from unime_kedro.fetching.command import fetch_command
+from unime_kedro.fetching.own_command import init_data_command
 from unime_kedro.planning.command import plan_command
 from unime_kedro.planning.options import params_over_file
 from unime_kedro.reproduce.commands import dvc_yaml_command, reproduce_command
@@ -181,6 +183,8 @@ def main() -> None:
 
 main.add_command(benchmarks_command)
 main.add_command(fetch_command)
+main.add_command(check_data_command)
+main.add_command(init_data_command)
 main.add_command(plan_command)
 main.add_command(audit_command)
 main.add_command(export_command)

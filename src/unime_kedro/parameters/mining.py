@@ -44,6 +44,7 @@ class IngestParameters(Parameters):
     image_root: str = Field(description="folder that image paths are relative to; null: root")
     split: str = Field(min_length=1, description="which files of a data set: <split>-*.parquet")
     datasets: list[str] | None = Field(description="data sets to read, null for all")
+    rows_per_dataset: int | None = Field(ge=1, description="the first so many of each; null for all")
     meta_tasks: dict[str, str] = Field(description="meta-task of data sets that are not MMEB's own")
     max_reject_share: float = Field(ge=0, le=1)
     check_images: Literal["full", "header"] = Field(description="decode every image, or read its header only")

@@ -95,7 +95,13 @@ def _raw_pairs(settings: Settings, ingest: IngestParameters) -> tuple[pl.DataFra
 
     if faults := folder_faults(settings.raw["ingest"], settings.sources):
         return None, faults
-    return read_pairs(resolve(ingest.root), ingest.split, ingest.datasets, {**META_TASKS, **ingest.meta_tasks}), []
+    return read_pairs(
+        resolve(ingest.root),
+        ingest.split,
+        ingest.datasets,
+        {**META_TASKS, **ingest.meta_tasks},
+        ingest.rows_per_dataset,
+    ), []
 
 
 def _check(pairs: pl.DataFrame, ingest: IngestParameters, seed: int) -> Ingested:
