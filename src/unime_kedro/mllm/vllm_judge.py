@@ -19,7 +19,8 @@ from unime_kedro.mllm.judge_prompts import JudgePrompts
 from unime_kedro.mllm.judgements import Judgements, failure_reason
 from unime_kedro.mllm.pieces import joined
 from unime_kedro.mllm.prompts import JUDGE_INSTRUCTION
-from unime_kedro.mllm.vllm_engine import WORDS, EngineOptions, EnginePrompt, VllmEngine, engine_prompt, need_vllm
+from unime_kedro.mllm.vllm_engine import WORDS, EngineOptions, EnginePrompt, VllmEngine, engine_prompt
+from unime_kedro.mllm.vllm_process import need_vllm
 from unime_kedro.mllm.weightless import load_without_weights
 
 #: one query and the candidates that it is judged with
@@ -87,6 +88,10 @@ class VllmJudge:
             "checked_pairs": self.checked,
             "checked_difference": self.difference,
         }
+
+    def close(self) -> None:
+        """End the engine; it starts again when it is needed."""
+        self.engine.close()
 
     def judge_all(self, groups: Sequence[Group]) -> Iterator[Judgements]:
         """Judge the candidates of each query; yields in the order of ``groups``, chunk by chunk.

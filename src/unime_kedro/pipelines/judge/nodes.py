@@ -70,6 +70,8 @@ def judge(
         small = scorer_of(small_judge(judge))[0] if judge.strategy.kind == "cascade" else None
         found, coverage = _judge_some(queries, pool, scorer, judge, small)
         origin["strategy"] = judge.strategy.model_dump(exclude={"small"})
+    if judge.backend == "vllm":
+        backend.close()
     fingerprint = backend.identity()["model"]
     origin["judge_scores"] = table_digest(found.scores)
     origin |= {"model": judge.model, "model_fingerprint": fingerprint, "temperature": str(temperature_of(judge))}

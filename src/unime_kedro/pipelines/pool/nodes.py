@@ -66,11 +66,14 @@ def embed(
         The array's file and metrics.
     """
     from unime_kedro.mining.embedding import embed_items
+    from unime_kedro.mllm.vllm_embedder import VllmEmbedder
 
     embedder = load_embedder(pool)
     file, metrics = embed_items(items, resolve(image_root), embedder, embedding_folder, progress)
-    more = embedder.metrics() if hasattr(embedder, "metrics") else {}
-    return file, {**metrics, **more, "model_fingerprint": embedder.adapter.fingerprint}
+    if isinstance(embedder, VllmEmbedder):
+        metrics |= embedder.metrics()
+        embedder.close()  # the judge's engine needs the memory
+    return file, {**metrics, "model_fingerprint": embedder.adapter.fingerprint}
 
 
 def retrieve(
