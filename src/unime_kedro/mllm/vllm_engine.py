@@ -6,18 +6,20 @@ decide: it puts as many visual tokens in a picture's place as were counted, or t
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from unime_kedro.errors import ConfigurationError, ModelError
+from unime_kedro.errors import ConfigurationError, ModelError, UnimeError
 from unime_kedro.mllm.adapters import local_or_hub
 from unime_kedro.mllm.adapters.lora import lora_folder
 from unime_kedro.mllm.engine_pictures import EnginePictures
-from unime_kedro.mllm.vllm_process import first_line, need_vllm, no_main_module, prepare_environment
+from unime_kedro.mllm.vllm_process import call_while_alive, first_line, need_vllm, no_main_module, prepare_environment
 
 if TYPE_CHECKING:
     from unime_kedro.mllm.adapters.base import BackboneAdapter, Piece
@@ -129,6 +131,7 @@ class VllmEngine:
                 "model (peft's merge_and_unload, then save_pretrained), or use backend: transformers."
             )
         self._llm: Any = None
+        self._processes: list[BaseProcess] = []
         self.prompt_tokens = self.cached_tokens = 0
 
     @property
@@ -169,9 +172,11 @@ class VllmEngine:
         from vllm.platforms import current_platform
 
         self._check_device(current_platform.is_cpu())
+        others = set(multiprocessing.active_children())
         try:
             with no_main_module():
                 self._llm = vllm.LLM(**self._arguments())
+            self._processes = [p for p in multiprocessing.active_children() if p not in others]
         except Exception as error:
             raise ModelError(
                 f"vLLM {vllm.__version__} does not start with model '{self.spec.model}': {first_line(error)} (The "
@@ -231,6 +236,8 @@ class VllmEngine:
             return []
         try:
             return self._encode(prompts)
+        except UnimeError:  # a picture that is gone meanwhile
+            raise
         except (ValueError, VLLMClientError) as error:
             if len(prompts) == 1:
                 return [EngineAnswer(None, error=f"vLLM refused the prompt: {first_line(error)}")]
@@ -248,8 +255,9 @@ class VllmEngine:
 
         # without activation: logits, not probabilities. A vector is normalised.
         parameters = PoolingParams(use_activation=self.task == "embed")
-        outputs = self._llm.encode(
-            [self._request(p) for p in prompts], parameters, pooling_task=self.task, use_tqdm=False
+        requests = [self._request(prompt) for prompt in prompts]
+        outputs = call_while_alive(
+            lambda: self._llm.encode(requests, parameters, pooling_task=self.task, use_tqdm=False), self._processes
         )
         return [self._answer(prompt, output) for prompt, output in zip(prompts, outputs, strict=True)]
 

@@ -1,13 +1,17 @@
-"""Starting vLLM: is it there, what does it read from the environment, what must its processes not do?"""
+"""vLLM's processes: what they need to start, what they must not do, and whether they live."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import queue
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from types import ModuleType
+from typing import Any
 
 from unime_kedro.errors import ConfigurationError
 
@@ -57,6 +61,47 @@ def no_main_module() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+class EngineDied(Exception):
+    """A process of the engine ended while it was asked for something."""
+
+
+def call_while_alive(call: Callable[[], Any], processes: Sequence[BaseProcess]) -> Any:
+    """Return what ``call`` returns, unless a process dies meanwhile.
+
+    vLLM 0.32 waits for ever when its engine's process was killed (``SyncMPClient.get_output``: the thread that listens
+    ends without a word). So the call waits in a thread of its own, which is given up then.
+
+    Args:
+        call: To the engine.
+        processes: The engine's; none where it runs in this process.
+
+    Raises:
+        EngineDied: If one of them is dead.
+    """
+    found: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue()
+
+    def work() -> None:
+        try:
+            found.put((call(), None))
+        except BaseException as error:
+            found.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    while True:
+        dead = [process for process in processes if not process.is_alive()]
+        try:
+            # once dead, what it said last may still be on its way
+            value, error = found.get(timeout=5.0 if dead else 0.5)
+        except queue.Empty:
+            if dead:
+                codes = ", ".join(str(process.exitcode) for process in dead)
+                raise EngineDied(f"its process ended with code {codes}") from None
+            continue
+        if error is not None:
+            raise error
+        return value
 
 
 def first_line(error: Exception) -> str:
