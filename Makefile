@@ -90,7 +90,7 @@ test-trainers: $(VENV)-trainers/.installed
 
 # torchaudio and torchcodec come with vLLM, are not used, and those of PyPI want CUDA's libraries
 $(VENV)-vllm/.installed: pyproject.toml constraints-vllm.txt
-	@echo "Installing vLLM into $(VENV)-vllm (3 GB) ..."
+	@echo "Installing vLLM into $(VENV)-vllm (5 GB) ..."
 	@$(PYTHON) -m venv $(VENV)-vllm
 	@$(VENV)-vllm/bin/python -m pip install --quiet -c constraints.txt uv
 	@UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" $(VENV)-vllm/bin/uv pip install --quiet --python $(VENV)-vllm/bin/python \
