@@ -28,7 +28,9 @@ _PARTIAL_CARD = "embeddings.partial.json"
 class Embedder(Protocol):
     """What embedding needs of a model."""
 
-    truncated: int
+    @property
+    def truncated(self) -> int:
+        """How many contents lost words."""
 
     @property
     def dimension(self) -> int:

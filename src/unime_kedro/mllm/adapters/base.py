@@ -125,6 +125,14 @@ class BackboneAdapter(ABC):
         """Resize one RGB picture and cut it as the vision tower wants it."""
         return self.image_worker().process_image(image)
 
+    def resized_picture(self, image: ProcessedImage) -> Image | None:
+        """Return a processed picture as a picture again, resized, for an engine that has an image processor of its own.
+
+        That one then finds nothing to resize, and so cannot resize otherwise. None where the family cuts pictures into
+        tiles: there the engine gets the picture as it is.
+        """
+        return None
+
     def vision_parameters(self) -> Iterator[torch.nn.Parameter]:
         """Yield the parameters of :attr:`vision_parts`."""
         for name, parameter in self.model.model.named_parameters():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MethodType
@@ -111,6 +112,16 @@ class QwenVLAdapter(TransformersAdapter):
     def image_worker(self) -> PatchWorker:
         """Return the part that cuts pictures into patches."""
         return PatchWorker(self.image_processor, self.merge)
+
+    def resized_picture(self, image: ProcessedImage) -> Image:
+        """Put the patches back together; see :class:`BackboneAdapter`."""
+        from PIL import Image
+
+        _, rows, columns = (int(n) for n in image.grid)
+        side = math.isqrt(image.pixels.shape[-1])
+        # patches come in blocks of merge x merge, row by row
+        blocks = image.pixels.reshape(rows // self.merge, columns // self.merge, self.merge, self.merge, 3, side, side)
+        return Image.fromarray(blocks.transpose(0, 2, 5, 1, 3, 6, 4).reshape(rows * side, columns * side, 3))
 
     def positions(self, ids: np.ndarray, image: ProcessedImage | None) -> tuple[np.ndarray, int]:
         """Return the three axes of M-RoPE; see :func:`mrope_positions`."""

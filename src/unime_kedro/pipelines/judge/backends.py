@@ -9,10 +9,11 @@ from unime_kedro.pipelines.pool.nodes import model_spec
 
 if TYPE_CHECKING:
     from unime_kedro.mllm.judge import PrefixJudge
+    from unime_kedro.mllm.vllm_judge import VllmJudge
 
 
-def make_judge(judge: JudgeParameters) -> PrefixJudge:
-    """Load the judge.
+def make_judge(judge: JudgeParameters) -> PrefixJudge | VllmJudge:
+    """Load the judge; vLLM's engine starts when it has something to do.
 
     Args:
         judge: Which backend, which model, and how.
@@ -21,8 +22,11 @@ def make_judge(judge: JudgeParameters) -> PrefixJudge:
         See :class:`unime_kedro.mining.scorer.Judge`; with ``metrics()``, flat numbers of what was computed.
 
     Raises:
+        ConfigurationError: If the backend is not installed.
         ModelError: If the model cannot be read.
     """
+    if judge.backend == "vllm":
+        return _vllm_judge(judge)
     from unime_kedro.mllm.adapters import load_adapter
     from unime_kedro.mllm.judge import PrefixJudge
 
@@ -31,6 +35,21 @@ def make_judge(judge: JudgeParameters) -> PrefixJudge:
         batch_size=judge.batch_size,
         share_prefix=judge.share_prefix,
         max_tokens=judge.max_tokens,
+        vision_cache_gb=judge.vision_cache_gb,
+        workers=judge.image_workers,
+    )
+
+
+def _vllm_judge(judge: JudgeParameters) -> VllmJudge:
+    from unime_kedro.mllm.vllm_engine import EngineOptions
+    from unime_kedro.mllm.vllm_judge import VllmJudge
+
+    return VllmJudge(
+        model_spec(judge),
+        EngineOptions(**judge.vllm.model_dump(exclude={"chunk_pairs", "check_pairs"})),
+        max_tokens=judge.max_tokens,
+        chunk_pairs=judge.vllm.chunk_pairs,
+        check_pairs=judge.vllm.check_pairs,
         vision_cache_gb=judge.vision_cache_gb,
         workers=judge.image_workers,
     )

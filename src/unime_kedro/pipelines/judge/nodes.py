@@ -72,6 +72,8 @@ def judge(
         if helper is not None:
             found.metrics.update({f"small_{name}": value for name, value in helper.metrics().items()})
         origin["strategy"] = judge.strategy.model_dump(exclude={"small"})
+    if judge.backend == "vllm":
+        backend.close()
     fingerprint = backend.identity()["model"]
     origin["judge_scores"] = table_digest(found.scores)
     origin |= {"model": judge.model, "model_fingerprint": fingerprint, "temperature": str(temperature_of(judge))}

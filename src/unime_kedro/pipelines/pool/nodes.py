@@ -13,6 +13,7 @@ from unime_kedro.progress import progress
 
 if TYPE_CHECKING:
     from unime_kedro.mllm.embedding import Embedder
+    from unime_kedro.mllm.vllm_embedder import VllmEmbedder
 
 
 def model_spec(parameters: ModelParameters) -> ModelSpec:
@@ -20,8 +21,10 @@ def model_spec(parameters: ModelParameters) -> ModelSpec:
     return ModelSpec(**{name: getattr(parameters, name) for name in ModelSpec.__dataclass_fields__})
 
 
-def load_embedder(pool: PoolParameters) -> "Embedder":
-    """Load the embedder that the parameters name."""
+def load_embedder(pool: PoolParameters) -> "Embedder | VllmEmbedder":
+    """Load the embedder that the parameters name; vLLM's engine starts when it has something to do."""
+    if pool.backend == "vllm":
+        return _vllm_embedder(pool)
     from unime_kedro.mllm.adapters import load_adapter
     from unime_kedro.mllm.embedding import Embedder
 
@@ -30,6 +33,20 @@ def load_embedder(pool: PoolParameters) -> "Embedder":
         prompt=pool.prompt,
         max_tokens=pool.max_tokens,
         batch_tokens=pool.batch_tokens,
+        workers=pool.image_workers,
+    )
+
+
+def _vllm_embedder(pool: PoolParameters) -> "VllmEmbedder":
+    from unime_kedro.mllm.vllm_embedder import VllmEmbedder
+    from unime_kedro.mllm.vllm_engine import EngineOptions
+
+    return VllmEmbedder(
+        model_spec(pool),
+        EngineOptions(**pool.vllm.model_dump(exclude={"check_items"})),
+        prompt=pool.prompt,
+        max_tokens=pool.max_tokens,
+        check_items=pool.vllm.check_items,
         workers=pool.image_workers,
     )
 
@@ -49,9 +66,13 @@ def embed(
         The array's file and metrics.
     """
     from unime_kedro.mining.embedding import embed_items
+    from unime_kedro.mllm.vllm_embedder import VllmEmbedder
 
     embedder = load_embedder(pool)
     file, metrics = embed_items(items, resolve(image_root), embedder, embedding_folder, progress)
+    if isinstance(embedder, VllmEmbedder):
+        metrics |= embedder.metrics()
+        embedder.close()  # the judge's engine needs the memory
     return file, {**metrics, "model_fingerprint": embedder.adapter.fingerprint}
 
 
