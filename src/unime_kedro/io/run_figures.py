@@ -27,7 +27,7 @@ _OF_A_RUN = re.compile(
     r"|index_reason"  # what a machine of its speed is to do
     r"|(small_)?(written|reused|judged_now|from_store|retries|truncated"  # what was left to do, and what that needed
     r"|(prompt|run|padded)_tokens|prefix_(reuse_share|hit_rate)|encodes_saved|pictures_(encoded|spilled|prepared)"
-    r"|checked_(pairs|items|difference)))(/.*)?"
+    r"|checked_(pairs|items|difference)|workers))(/.*)?"
 )
 
 

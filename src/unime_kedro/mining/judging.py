@@ -69,7 +69,7 @@ def judge_pairs(
     queries: pl.DataFrame,
     items: pl.DataFrame,
     pool: pl.DataFrame,
-    judge: Judge,
+    judge: Judge | FillsStore,
     store_root: Path,
     image_root: Path,
     *,

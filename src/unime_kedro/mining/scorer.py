@@ -19,11 +19,7 @@ Group = tuple[Content, Sequence[Content]]
 
 
 class Judge(Protocol):
-    """What judging needs of a backend.
-
-    A backend that fills the store by workers of its own, on whichever machines, has a method ``fill_store`` besides
-    (:class:`FillsStore`), which is used instead of ``judge_all``.
-    """
+    """What judging needs of a backend; :class:`FillsStore` is another one."""
 
     def judge_all(self, groups: Sequence[Group]) -> Iterator[Judgements]:
         """Yield the logits of each group's candidates, in the order of ``groups``, as they are ready."""
@@ -34,7 +30,10 @@ class Judge(Protocol):
 
 @runtime_checkable
 class FillsStore(Protocol):
-    """A backend whose workers write shards of the judge store themselves."""
+    """A backend whose workers, on whichever machines, write shards of the judge store themselves."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything the scores depend on."""
 
     def fill_store(self, missing: pl.DataFrame, contents: Sequence[Content], store: JudgeStore) -> Iterator[int]:
         """Judge ``missing`` into ``store.folder``, and yield how many more pairs are on disk, from time to time.
@@ -73,7 +72,7 @@ class PairScorer:
     def __init__(
         self,
         items: pl.DataFrame,
-        judge: Judge,
+        judge: Judge | FillsStore,
         store_root: Path,
         image_root: Path,
         *,
@@ -147,7 +146,8 @@ def _missing(pairs: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _rows(query_key: str, candidate_keys: list[str], found: Judgements) -> pl.DataFrame:
+def rows_of(query_key: str, candidate_keys: list[str], found: Judgements) -> pl.DataFrame:
+    """Return the rows of a judge store for one query's judgements."""
     return pl.DataFrame(
         {
             "query_key": [query_key] * len(candidate_keys),
@@ -174,7 +174,7 @@ def _single_precision(temperature: float) -> float:
 def _judge_groups(
     groups: pl.DataFrame,
     contents: list[Content],
-    judge: Judge,
+    judge: Judge | FillsStore,
     store: JudgeStore,
     known: int,
     progress: Callable[[str, int, str], Any] | None,
@@ -185,8 +185,11 @@ def _judge_groups(
     with store, progress("judging", total, "pairs") if progress else nullcontext() as bar:
         if bar is not None:
             bar.skip(known)
-        filling = judge.fill_store(groups, contents, store) if isinstance(judge, FillsStore) else None
-        for done in filling or _judge_here(groups, contents, judge, store):
+        if isinstance(judge, FillsStore):
+            filling = judge.fill_store(groups, contents, store)
+        else:
+            filling = _judge_here(groups, contents, judge, store)
+        for done in filling:
             if bar is not None:
                 bar.advance(done)
 
@@ -198,5 +201,5 @@ def _judge_here(groups: pl.DataFrame, contents: list[Content], judge: Judge, sto
     wanted = [(contents[q], [contents[i] for i in found]) for q, found in zip(queries, members, strict=True)]
     keys = zip(groups["query_key"].to_list(), groups["candidate_key"].to_list(), strict=True)
     for (query_key, candidate_keys), found in zip(keys, judge.judge_all(wanted), strict=True):
-        store.add(_rows(query_key, candidate_keys, found))
+        store.add(rows_of(query_key, candidate_keys, found))
         yield len(candidate_keys)

@@ -19,7 +19,14 @@ from unime_kedro.errors import ConfigurationError, ModelError, UnimeError
 from unime_kedro.mllm.adapters import local_or_hub
 from unime_kedro.mllm.adapters.lora import lora_folder
 from unime_kedro.mllm.engine_pictures import EnginePictures
-from unime_kedro.mllm.vllm_process import call_while_alive, first_line, need_vllm, no_main_module, prepare_environment
+from unime_kedro.mllm.vllm_process import (
+    EngineLostError,
+    call_while_alive,
+    first_line,
+    need_vllm,
+    no_main_module,
+    prepare_environment,
+)
 
 if TYPE_CHECKING:
     from unime_kedro.mllm.adapters.base import BackboneAdapter, Piece
@@ -242,7 +249,7 @@ class VllmEngine:
             if len(prompts) == 1:
                 return [EngineAnswer(None, error=f"vLLM refused the prompt: {first_line(error)}")]
         except Exception as error:
-            raise ModelError(
+            raise EngineLostError(
                 f"the vLLM engine died: {first_line(error)} (its own log above says more). What was judged before is "
                 "kept; run again to go on from there. If the machine ran out of memory, lower "
                 "vllm.gpu_memory_utilization, vllm.kv_cache_gb or vllm.chunk_pairs."

@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any
 
-from unime_kedro.errors import ConfigurationError
+from unime_kedro.errors import ConfigurationError, ModelError
 
 
 def need_vllm() -> None:
@@ -61,6 +61,10 @@ def no_main_module() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+class EngineLostError(ModelError):
+    """The engine is dead, and what it had in hand is lost; another process may start another one."""
 
 
 class EngineDied(Exception):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from unime_kedro.parameters.base import Parameters
@@ -23,6 +25,23 @@ class VllmJudgeParameters(VllmParameters):
 
     chunk_pairs: int = Field(ge=1, description="pairs that the engine gets at a time")
     check_pairs: int = Field(ge=0, description="pairs judged by transformers as well, first of all; 0: none")
+
+
+class RayParameters(Parameters):
+    """Where workers run, see :mod:`unime_kedro.cluster`."""
+
+    address: str | None = Field(min_length=1, description="host:port, auto; null: processes of this machine")
+    worker: Literal["transformers", "vllm"] = Field(description="what a worker runs")
+    min_workers: int = Field(ge=1, description="fewest workers")
+    max_workers: int | None = Field(ge=1, description="most workers; null: as many as there is room for")
+    cpus_per_worker: float = Field(gt=0, description="CPU cores that a worker takes")
+    gpus_per_worker: float = Field(ge=0, description="GPUs that a worker takes")
+
+
+class RayJudgeParameters(RayParameters):
+    """The same for the judge."""
+
+    chunk_pairs: int = Field(ge=1, description="pairs that a worker gets at a time")
 
 
 class VllmPoolParameters(VllmParameters):

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from unime_kedro.errors import ConfigurationError
 from unime_kedro.mining.margins import DEFAULT_MARGINS, Rule, check_margin
 from unime_kedro.parameters.base import Count, ModelParameters, Parameters
-from unime_kedro.parameters.engines import VllmJudgeParameters, VllmPoolParameters
+from unime_kedro.parameters.engines import RayJudgeParameters, RayParameters, VllmJudgeParameters, VllmPoolParameters
 
 
 def _model_or_number(value: Any) -> Any:
@@ -80,8 +80,9 @@ class IndexParameters(Parameters):
 class PoolParameters(ModelParameters):
     """Global retrieval of potential hard negatives (method section 2.1)."""
 
-    backend: Literal["transformers", "vllm"]
+    backend: Literal["transformers", "vllm", "ray"]
     vllm: VllmPoolParameters
+    ray: RayParameters
     prompt: Literal["plain", "chat"] = Field(description="how an item's text is put to the embedder")
     max_tokens: int = Field(ge=16, description="longest input in tokens, image tokens included")
     batch_tokens: int = Field(ge=64, description="padded tokens per forward pass")
@@ -130,8 +131,9 @@ class StrategyParameters(Parameters):
 class JudgeParameters(ModelParameters):
     """Yes/No scoring of pairs (method section 2.2)."""
 
-    backend: Literal["transformers", "vllm"]
+    backend: Literal["transformers", "vllm", "ray"]
     vllm: VllmJudgeParameters
+    ray: RayJudgeParameters
     strategy: StrategyParameters
     batch_size: int = Field(ge=1, description="candidates per forward pass")
     share_prefix: bool = Field(description="run instruction and query once per query")

@@ -9,15 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unime_kedro.errors import ConfigurationError
 from unime_kedro.planning.interval import Interval, bootstrap_rows
 from unime_kedro.planning.lengths import count_lengths
 
 if TYPE_CHECKING:
+    from unime_kedro.mllm.embedding import Embedder
+    from unime_kedro.mllm.judge import PrefixJudge
     from unime_kedro.planning.corpus import Corpus, Group
     from unime_kedro.planning.models import PlannedModel
     from unime_kedro.planning.settings import Settings
@@ -174,9 +177,10 @@ def _judging(
 
     judge = settings.section("judge")
     groups = corpus.groups[:queries]
-    backend = make_judge(judge)
+    _runs_here("judge", judge.backend)
+    backend = cast("PrefixJudge", make_judge(judge))
     next(iter(backend.judge_all(groups[:1])))  # what only the first one pays: memory, threads
-    backend = make_judge(judge)
+    backend = cast("PrefixJudge", make_judge(judge))
     took, last = [], clock()
     for _ in backend.judge_all(groups):
         now = clock()
@@ -186,6 +190,15 @@ def _judging(
     basis = f"measured here with {len(groups):,} queries, {sum(len(g.candidates) for g in groups):,} pairs"
     pairs = corpus.queries * (corpus.k + 1)
     return MeasuredJudging(causes, np.array(took), corpus.queries, pairs, corpus.items.middle, basis)
+
+
+def _runs_here(stage: str, backend: str) -> None:
+    """Refuse to measure what is not run query by query in this process."""
+    if backend != "transformers":
+        raise ConfigurationError(
+            f"--measure looks at the clock after every query, which {stage}.backend: {backend} does not give it. State "
+            "the speed that you know (--pairs-per-second, --tokens-per-second), or measure backend: transformers."
+        )
 
 
 def _causes(model: PlannedModel, groups: Sequence[Group], share_prefix: bool) -> NDArray[np.float64]:
@@ -213,7 +226,8 @@ def _embedding(
 ) -> MeasuredEmbedding:
     from unime_kedro.pipelines.pool.nodes import load_embedder
 
-    embedder = load_embedder(settings.section("pool"))
+    _runs_here("pool", settings.section("pool").backend)
+    embedder = cast("Embedder", load_embedder(settings.section("pool")))
     contents = corpus.singles
     embedder.embed(contents[:2])  # what only the first batch pays
     took, tokens = [], []

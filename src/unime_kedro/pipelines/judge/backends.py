@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from unime_kedro.parameters import JudgeParameters
-from unime_kedro.pipelines.pool.nodes import model_spec
+from unime_kedro.pipelines.pool.nodes import model_spec, placed_on_worker
 
 if TYPE_CHECKING:
+    from unime_kedro.cluster.judging import RayJudge
     from unime_kedro.mllm.judge import PrefixJudge
     from unime_kedro.mllm.vllm_judge import VllmJudge
 
 
-def make_judge(judge: JudgeParameters) -> PrefixJudge | VllmJudge:
+def make_judge(judge: JudgeParameters) -> PrefixJudge | VllmJudge | RayJudge:
     """Load the judge; vLLM's engine starts when it has something to do.
 
     Args:
         judge: Which backend, which model, and how.
 
     Returns:
-        See :class:`unime_kedro.mining.scorer.Judge`; with ``metrics()``, flat numbers of what was computed.
+        See :class:`.scorer.Judge` and :class:`.scorer.FillsStore`; with ``metrics()``, flat numbers of what was
+        computed.
 
     Raises:
         ConfigurationError: If the backend is not installed.
@@ -27,6 +30,8 @@ def make_judge(judge: JudgeParameters) -> PrefixJudge | VllmJudge:
     """
     if judge.backend == "vllm":
         return _vllm_judge(judge)
+    if judge.backend == "ray":
+        return _ray_judge(judge)
     from unime_kedro.mllm.adapters import load_adapter
     from unime_kedro.mllm.judge import PrefixJudge
 
@@ -37,6 +42,20 @@ def make_judge(judge: JudgeParameters) -> PrefixJudge | VllmJudge:
         max_tokens=judge.max_tokens,
         vision_cache_gb=judge.vision_cache_gb,
         workers=judge.image_workers,
+    )
+
+
+def _ray_judge(judge: JudgeParameters) -> RayJudge:
+    from unime_kedro.cluster.connection import ClusterOptions
+    from unime_kedro.cluster.judging import RayJudge
+
+    worker = judge.model_copy(
+        update={"backend": judge.ray.worker, **placed_on_worker(judge, judge.ray.cpus_per_worker)}
+    )
+    return RayJudge(
+        partial(make_judge, worker),
+        ClusterOptions(**judge.ray.model_dump(exclude={"worker", "chunk_pairs"})),
+        chunk_pairs=judge.ray.chunk_pairs,
     )
 
 

@@ -71,14 +71,20 @@ def judge(
         found, coverage = _judge_some(queries, pool, scorer, judge, small)
         if helper is not None:
             found.metrics.update({f"small_{name}": value for name, value in helper.metrics().items()})
+            _close(helper)
         origin["strategy"] = judge.strategy.model_dump(exclude={"small"})
-    if judge.backend == "vllm":
-        backend.close()
+    _close(backend)
     fingerprint = backend.identity()["model"]
     origin["judge_scores"] = table_digest(found.scores)
     origin |= {"model": judge.model, "model_fingerprint": fingerprint, "temperature": str(temperature_of(judge))}
     metrics = {**found.metrics, **backend.metrics(), "model_fingerprint": fingerprint}
     return found.errors, coverage, found.scores, origin, metrics
+
+
+def _close(backend: Any) -> None:
+    """End engines and workers; a judge in this process has none."""
+    if hasattr(backend, "close"):
+        backend.close()
 
 
 def _judge_some(

@@ -1,5 +1,6 @@
 """Nodes of pipeline ``pool``."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from unime_kedro.paths import resolve
 from unime_kedro.progress import progress
 
 if TYPE_CHECKING:
+    from unime_kedro.cluster.embedding import RayEmbedder
     from unime_kedro.mllm.embedding import Embedder
     from unime_kedro.mllm.vllm_embedder import VllmEmbedder
 
@@ -21,10 +23,12 @@ def model_spec(parameters: ModelParameters) -> ModelSpec:
     return ModelSpec(**{name: getattr(parameters, name) for name in ModelSpec.__dataclass_fields__})
 
 
-def load_embedder(pool: PoolParameters) -> "Embedder | VllmEmbedder":
+def load_embedder(pool: PoolParameters) -> "Embedder | VllmEmbedder | RayEmbedder":
     """Load the embedder that the parameters name; vLLM's engine starts when it has something to do."""
     if pool.backend == "vllm":
         return _vllm_embedder(pool)
+    if pool.backend == "ray":
+        return _ray_embedder(pool)
     from unime_kedro.mllm.adapters import load_adapter
     from unime_kedro.mllm.embedding import Embedder
 
@@ -51,6 +55,21 @@ def _vllm_embedder(pool: PoolParameters) -> "VllmEmbedder":
     )
 
 
+def _ray_embedder(pool: PoolParameters) -> "RayEmbedder":
+    from unime_kedro.cluster.connection import ClusterOptions
+    from unime_kedro.cluster.embedding import RayEmbedder
+
+    worker = pool.model_copy(update={"backend": pool.ray.worker, **placed_on_worker(pool, pool.ray.cpus_per_worker)})
+    return RayEmbedder(partial(load_embedder, worker), ClusterOptions(**pool.ray.model_dump(exclude={"worker"})))
+
+
+def placed_on_worker(parameters: ModelParameters, cpus: float) -> dict[str, Any]:
+    """Return what changes of a model's parameters on another machine: where it is, and how many cores it may take."""
+    model = resolve(parameters.model)
+    threads = parameters.threads or max(1, int(cpus))
+    return {"model": str(model) if model.is_dir() else parameters.model, "threads": threads}
+
+
 def embed(
     items: pl.DataFrame, pool: PoolParameters, image_root: str, embedding_folder: Path
 ) -> tuple[Path, dict[str, float | str]]:
@@ -66,14 +85,14 @@ def embed(
         The array's file and metrics.
     """
     from unime_kedro.mining.embedding import embed_items
-    from unime_kedro.mllm.vllm_embedder import VllmEmbedder
+    from unime_kedro.mllm.embedding import Embedder
 
     embedder = load_embedder(pool)
     file, metrics = embed_items(items, resolve(image_root), embedder, embedding_folder, progress)
-    if isinstance(embedder, VllmEmbedder):
+    if not isinstance(embedder, Embedder):
         metrics |= embedder.metrics()
         embedder.close()  # the judge's engine needs the memory
-    return file, {**metrics, "model_fingerprint": embedder.adapter.fingerprint}
+    return file, {**metrics, "model_fingerprint": str(embedder.identity()["model"])}
 
 
 def retrieve(
