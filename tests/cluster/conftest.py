@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import psutil
 import pytest
 from ray_judges import transformers_judge
 
@@ -75,3 +76,15 @@ def wanted(tables, pictures: list[Path], tmp_path_factory: pytest.TempPathFactor
 
     root = tmp_path_factory.mktemp("without_ray")
     return judge_pairs(*tables, transformers_judge(), root, pictures[0].parent, max_error_share=0).scores
+
+
+@pytest.fixture
+def workers(cluster) -> Callable[[str], list[psutil.Process]]:
+    """Processes of this cluster that do something; Ray names them by what they are about."""
+
+    def found(name: str) -> list[psutil.Process]:
+        raylets = [node.all_processes["raylet"][0].process.pid for node in cluster.worker_nodes]
+        children = [child for pid in raylets for child in psutil.Process(pid).children()]
+        return [child for child in children if name in " ".join(child.cmdline())]
+
+    return found

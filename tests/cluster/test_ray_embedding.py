@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import psutil
 import pytest
 from ray_judges import MODELS
 from test_ray_judging import At
@@ -78,10 +77,6 @@ def wanted(items, pictures, tmp_path_factory) -> tuple[np.ndarray, dict[str, Any
     return np.load(file), metrics
 
 
-def workers() -> list[psutil.Process]:
-    return [p for p in psutil.process_iter(["cmdline"]) if "EmbeddingWorker" in " ".join(p.info["cmdline"] or [])]
-
-
 def test_two_nodes_give_the_vectors_of_one_process(cluster, items, pictures, wanted, tmp_path):
     embedder = RayEmbedder(maker(seconds=0.1), ClusterOptions())
     file, metrics = embed_items(items, pictures[0].parent, embedder, tmp_path)
@@ -93,8 +88,8 @@ def test_two_nodes_give_the_vectors_of_one_process(cluster, items, pictures, wan
     assert again["reused"] == len(items)
 
 
-def test_a_killed_worker_changes_nothing(cluster, items, pictures, wanted, tmp_path):
-    bar = At(lambda: workers()[0].kill())
+def test_a_killed_worker_changes_nothing(workers, items, pictures, wanted, tmp_path):
+    bar = At(lambda: workers("EmbeddingWorker")[0].kill())
     embedder = RayEmbedder(maker(seconds=0.3), ClusterOptions())
     file, _ = embed_items(items, pictures[0].parent, embedder, tmp_path, bar)
     assert bar.after > 0

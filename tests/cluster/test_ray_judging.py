@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import psutil
 import pytest
 from polars.testing import assert_frame_equal
 from ray_judges import maker, transformers_judge
@@ -48,15 +47,6 @@ def run(tables, pictures, root: Path, judge: RayJudge, **options: Any) -> Judged
     return judge_pairs(*tables, judge, root, pictures[0].parent, **options)
 
 
-def workers() -> list[psutil.Process]:
-    """Processes that judge; Ray names them by what they are about."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if "JudgeWorker" in " ".join(process.info["cmdline"] or []):
-            found.append(process)
-    return found
-
-
 def test_two_nodes_give_the_table_of_one_process(cluster, tables, pictures, wanted, tmp_path):
     judge = RayJudge(maker(seconds=0.05), ClusterOptions(), chunk_pairs=18)
     found = run(tables, pictures, tmp_path, judge)
@@ -78,11 +68,11 @@ def test_two_nodes_give_the_table_of_one_process(cluster, tables, pictures, want
     assert again.scores.equals(wanted)
 
 
-def test_a_killed_worker_changes_nothing(cluster, tables, pictures, wanted, tmp_path):
+def test_a_killed_worker_changes_nothing(workers, tables, pictures, wanted, tmp_path):
     killed: list[int] = []
 
     def kill() -> None:
-        victim = workers()[0]
+        victim = workers("JudgeWorker")[0]
         killed.append(victim.pid)
         victim.kill()
 

@@ -161,7 +161,10 @@ def test_the_counts_are_those_of_the_run_itself(data: Path) -> None:
     after = plan("--pipeline=judge")["stages"]["judge"]
     assert after["pairs"]["middle"] == after["operations"]["middle"] == 0
     assert f"the store has {metrics['judged_now']} scores" in after["notes"][0]
-    # another judge has none of them; half a store is half the work
+    # workers of a cluster share it, another engine and another judge have none of them
+    for backend, pairs in (("ray", 0), ("vllm", before["pairs"]["middle"])):
+        engine = plan("--pipeline=judge", params={**PARAMS, "judge": {**PARAMS["judge"], "backend": backend}})
+        assert engine["stages"]["judge"]["pairs"]["middle"] == pairs
     other = plan("--pipeline=judge", params={**PARAMS, "judge": {**PARAMS["judge"], "max_tokens": 999}})
     assert other["stages"]["judge"]["pairs"] == before["pairs"]
     (folder,) = settings.place("judge_store").iterdir()

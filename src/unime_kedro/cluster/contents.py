@@ -19,7 +19,9 @@ def put_contents(contents: Sequence[Content]) -> Any:
         pa.table(
             {
                 "text": pa.array([content.text for content in contents], pa.large_string()),
-                "image": pa.array([str(content.image) if content.image else None for content in contents]),
+                "image": pa.array(
+                    [str(content.image) if content.image else None for content in contents], pa.large_string()
+                ),
             }
         )
     )

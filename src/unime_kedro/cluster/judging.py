@@ -85,6 +85,7 @@ class RayJudge:
         """
         import ray.data
 
+        ray.data.DataContext.get_current().execution_options.preserve_order = False
         chunks = [chunk.to_arrow() for chunk in chunks_of(missing, self._chunk_pairs)]
         todo = ray.data.from_arrow(chunks).map_batches(
             JudgeWorker,

@@ -118,12 +118,15 @@ def _store_folder(settings: Settings, model: PlannedModel) -> Path | None:
     from unime_kedro.mllm.judge import PrefixJudge
 
     judge, root = settings.section("judge"), settings.place("judge_store")
-    if model.adapter is None or judge.backend != "transformers" or not root.is_dir():
+    if model.adapter is None or not root.is_dir():
         return None
     try:
         identity = PrefixJudge(model.adapter, batch_size=1, max_tokens=judge.max_tokens).identity()
     except ModelError:
         return None
+    # a cluster's workers share the store of what they run; vLLM has one of its own
+    if "vllm" in (judge.backend, judge.ray.worker if judge.backend == "ray" else ""):
+        identity["engine"] = "vllm"
     folder = root / judge_key(identity)
     return folder if folder.is_dir() else None
 
