@@ -178,6 +178,7 @@ def stop(function):
 
 class Part:
     size = {"shortest_edge": 1, "longest_edge": 2}
+    init_kwargs = {}
     @stop
     def save_pretrained(self, folder):
         (folder / version).write_text("weights")
