@@ -56,6 +56,7 @@ class PrefixJudge:
         vision_cache_gb: Visual features kept in memory, in GiB.
         workers: Processes that prepare pictures ahead.
         instruction: What the judge is told to do. It was trained, or chosen, for the paper's words.
+        features: Pictures of somebody who shares them; then ``vision_cache_gb`` and ``workers`` say nothing.
 
     Raises:
         ModelError: If Yes or No is not a single token of the model, or its prompts cannot be tokenized in two parts.
@@ -71,9 +72,10 @@ class PrefixJudge:
         vision_cache_gb: float = 2.0,
         workers: int = 0,
         instruction: str = JUDGE_INSTRUCTION,
+        features: FeatureStore | None = None,
     ) -> None:
         self.adapter, self.batch_size, self.share_prefix = adapter, batch_size, share_prefix
-        self.features = FeatureStore(adapter, vision_cache_gb, workers)
+        self.features = FeatureStore(adapter, vision_cache_gb, workers) if features is None else features
         self.counts = JudgeCounts()
         self._weights = adapter.answer_weights(("Yes", "No"))
         self.prompts = JudgePrompts(

@@ -183,9 +183,7 @@ class Reranker:
 
     @cached_property
     def _judge(self) -> PrefixJudge:
-        judge = PrefixJudge(self.adapter, batch_size=_PAIRS, max_tokens=self.max_tokens)
-        judge.features = self.features
-        return judge
+        return PrefixJudge(self.adapter, batch_size=_PAIRS, max_tokens=self.max_tokens, features=self.features)
 
     @cached_property
     def _prefix(self) -> Prefix:
