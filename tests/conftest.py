@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tiny_backbones import FAMILIES, Backbone, enlarge_weights, save_backbone
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 for _name, _value in {
     "DO_NOT_TRACK": "true",
@@ -61,10 +63,7 @@ def _save_random_model(folder: Path, architecture: str) -> Path:
         )
         torch.manual_seed(3)
         model = transformers.Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation="sdpa")
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.ndim > 1 and "embed_tokens" not in name:
-                weight.mul_(4)
+    enlarge_weights(model)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     image_processor().save_pretrained(folder)
@@ -79,6 +78,17 @@ def model_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 @pytest.fixture(scope="session")
 def qwen2_vl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _save_random_model(tmp_path_factory.mktemp("one_qwen2_vl"), "qwen2_vl")
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def backbone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    """A random tiny model of each family; nobody may change it."""
+    from unime_kedro.mllm.adapters import load_adapter
+    from unime_kedro.mllm.content import ModelSpec
+
+    family, folder = request.param, tmp_path_factory.mktemp(f"backbone_{request.param}")
+    (_save_random_model if family in ("qwen2_vl", "qwen2_5_vl") else save_backbone)(folder, family)
+    return Backbone(family, folder, load_adapter(ModelSpec(str(folder), dtype="float32", device="cpu")))
 
 
 @pytest.fixture(scope="session")

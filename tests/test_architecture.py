@@ -15,6 +15,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "unime_kedro"
 ALLOWED = {
     "minimmeb": set(),
     "mllm": set(),
+    "cluster": {"mining", "mllm"},
     "io": {"mining"},
     "mining": {"mllm"},
     "learning": {"mllm", "minimmeb", "evaluation"},
@@ -23,12 +24,27 @@ ALLOWED = {
     "tracking": {"quality", "io", "settings"},
     "reporting": {"evaluation", "io"},
     "ablations": {"tracking", "evaluation", "io", "mining", "mllm", "own_data"},
+    "fetching": {"command_errors", "evaluation", "io", "mining", "notebook", "settings"},
+    "exchange": {"command_errors", "failures", "mining", "mllm", "notebook", "run_locks", "settings", "tracking"},
     "audit": {"ablations", "artifact", "command_errors", "evaluation", "minimmeb", "settings", "tracking"},
     "artifact": {"audit", "command_errors", "evaluation", "io", "own_data", "settings", "tracking"},
+    "planning": {
+        "ablations",
+        "command_errors",
+        "evaluation",
+        "io",
+        "learning",
+        "minimmeb",
+        "mining",
+        "mllm",
+        "own_data",
+        "pipelines",
+        "settings",
+    },
     "reproduce": {"ablations", "command_errors", "io", "optional_inputs", "settings", "tracking"},
 }
 SHARED = {"atomic", "config", "errors", "imports", "parameters", "paths", "processes", "progress"}
-NO_FRAMEWORK = {"minimmeb", "mllm", "mining", "learning", "evaluation", "reporting"}
+NO_FRAMEWORK = {"cluster", "minimmeb", "mllm", "mining", "learning", "evaluation", "reporting"}
 FRAMEWORKS = {"kedro", "mlflow", "dvc", "great_expectations"}
 TORCH = {"torch", "transformers", "peft", "accelerate"}
 
@@ -76,12 +92,14 @@ def loaded_by(code: str) -> set[str]:
 
 def test_naming_the_pipelines_loads_nothing_heavy():
     loaded = loaded_by("from unime_kedro.pipeline_registry import register_pipelines; register_pipelines()")
-    assert not loaded & {"torch", "transformers", "faiss", "mlflow", "great_expectations", "pandas", "matplotlib"}
+    heavy = {"torch", "transformers", "faiss", "mlflow", "great_expectations", "pandas", "matplotlib", "ray"}
+    assert not loaded & heavy
 
 
 def test_the_libraries_load_without_kedro_and_torch_until_needed():
     loaded = loaded_by(
         "import unime_kedro.mining.judging, unime_kedro.mining.retrieval, unime_kedro.mining.selection, "
-        "unime_kedro.mining.items, unime_kedro.evaluation.truth, unime_kedro.mllm.judge, unime_kedro.minimmeb.corpus"
+        "unime_kedro.mining.items, unime_kedro.evaluation.truth, unime_kedro.mllm.judge, unime_kedro.minimmeb.corpus, "
+        "unime_kedro.cluster.judging, unime_kedro.cluster.embedding"
     )
-    assert not loaded & {"kedro", "torch", "transformers", "faiss", "mlflow", "great_expectations", "pandas"}
+    assert not loaded & {"kedro", "torch", "transformers", "faiss", "mlflow", "great_expectations", "pandas", "ray"}

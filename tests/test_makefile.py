@@ -19,7 +19,7 @@ def make(*arguments: str, **variables: str) -> str:
 
 
 def test_help_lists_every_target_with_a_line_each() -> None:
-    listed = [re.fullmatch(r"make (\w+) {2,}\S.*", line) for line in make("help").splitlines()]
+    listed = [re.fullmatch(r"make ([\w-]+) {2,}\S.*", line) for line in make("help").splitlines()]
     assert all(listed)
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony is not None

@@ -18,6 +18,7 @@ INGEST: dict[str, Any] = {
     "split": "original",
     "datasets": None,
     "meta_tasks": {},
+    "rows_per_dataset": None,
     "max_reject_share": 0.01,
     "check_images": "full",
     "workers": 0,

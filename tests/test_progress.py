@@ -25,7 +25,8 @@ class Clock:
 def test_lines_give_share_rate_and_time_left_of_work_done_now(monkeypatch, caplog):
     monkeypatch.setattr(module, "time", Clock())
     monkeypatch.setattr(module, "LOG_INTERVAL", 3.0)
-    with caplog.at_level(logging.INFO), module.progress("judging", total=100, unit="pairs") as bar:
+    level = caplog.at_level(logging.INFO, logger=module.__name__)  # whatever the process set before
+    with level, module.progress("judging", total=100, unit="pairs") as bar:
         bar.skip(40)
         for _ in range(4):
             bar.advance(5)

@@ -70,6 +70,18 @@ def test_what_did_not_happen_is_not_told() -> None:
     assert lines == ["  ingest     7 items", "  pool       5 queries", "  select     5 queries"]
 
 
+def test_how_much_a_strategy_of_judging_asked_is_told() -> None:
+    figures = {
+        "pairs": 154,
+        "judged_now": 0,
+        "from_store": 154,
+        "judge_calls_per_query": 15.44,
+        "judge_calls_share": 0.302,
+    }
+    line = " ".join(" ".join(result_lines({"judge": figures})).split())
+    assert line.endswith("154 pairs, 0 judged now, 154 from the store, 15.4 calls per query, 30% of judging everything")
+
+
 @pytest.mark.parametrize("value", [0, 1, 2, 1001])
 def test_one_is_singular_and_every_other_number_plural(value: int) -> None:
     metrics = {stage: dict.fromkeys(numbers, value) for stage, numbers in METRICS.items()}
@@ -222,3 +234,11 @@ def test_a_rerankers_training_says_how_it_chooses_before_and_after():
     ]
     done = result_lines({"rerank": {"steps": 600, "reused": 1}})
     assert done == ["  rerank     600 steps: done before with the same data and parameters, nothing was trained"]
+
+
+def test_an_approximate_index_says_what_it_found():
+    recall = {"value": 0.98765, "low": 0.98, "high": 0.992}
+    pool = {"queries": 5, "pool_rows": 50, "index": "ivf", "index_recall": recall}
+    line = "  pool       5 queries, 50 pool members, ivf index found 98.8% of the exact pools (98.0% to 99.2%)"
+    assert result_lines({"pool": pool}) == [line]
+    assert result_lines({"pool": {"queries": 5, "index": "flat"}}) == ["  pool       5 queries"]

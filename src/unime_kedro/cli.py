@@ -21,6 +21,12 @@ from unime_kedro import __version__
 from unime_kedro.artifact.command import export_command
 from unime_kedro.audit.command import audit_command
 from unime_kedro.command_errors import RunFailed, readable_errors
+from unime_kedro.exchange.commands import export_negatives_command, import_pool_command, import_scores_command
+from unime_kedro.fetching.check_command import check_data_command
+from unime_kedro.fetching.command import fetch_command
+from unime_kedro.fetching.own_command import init_data_command
+from unime_kedro.planning.command import plan_command
+from unime_kedro.planning.options import params_over_file
 from unime_kedro.reproduce.commands import dvc_yaml_command, reproduce_command
 from unime_kedro.reproduce.diagram_command import picture_command
 from unime_kedro.reproduce.results_command import check_results_command
@@ -80,6 +86,7 @@ def guarded(callback: Callable[..., Any]) -> Callable[..., Any]:
     def run(**options: Any) -> Any:
         if options.get("pipeline") and not options.get("pipelines"):
             options |= {"pipeline": None, "pipelines": [options["pipeline"]]}
+        options |= params_over_file(click.get_current_context(silent=True), options)
         _configure_logging()
         try:
             with _sigterm_interrupts():
@@ -175,6 +182,10 @@ def main() -> None:
 
 
 main.add_command(benchmarks_command)
+main.add_command(fetch_command)
+main.add_command(check_data_command)
+main.add_command(init_data_command)
+main.add_command(plan_command)
 main.add_command(audit_command)
 main.add_command(export_command)
 main.add_command(check_results_command)
@@ -182,6 +193,9 @@ main.add_command(picture_command)
 main.add_command(scores_group)
 main.add_command(runs_group)
 main.add_command(made_by_command)
+main.add_command(export_negatives_command)
+main.add_command(import_pool_command)
+main.add_command(import_scores_command)
 
 
 @main.command("import-release")

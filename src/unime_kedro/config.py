@@ -81,7 +81,26 @@ def fill_in(raw: Mapping[str, Any]) -> dict[str, Any]:
     from unime_kedro.parameters import IngestParameters
 
     ingest = IngestParameters.model_validate(raw["ingest"])
-    return {**raw, "ingest": {**raw["ingest"], "image_root": ingest.image_root}}
+    filled = {**raw, "ingest": {**raw["ingest"], "image_root": ingest.image_root}}
+    if "strategy" in raw.get("judge", {}):
+        filled["judge"] = {**raw["judge"], "strategy": _strategy(raw)}
+    return filled
+
+
+def _strategy(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``judge.strategy``; a judge that is asked no more than needed must know what ``select`` will take."""
+    from unime_kedro.parameters import SelectParameters
+
+    strategy = dict(raw["judge"]["strategy"])
+    if strategy["kind"] != "exhaustive" and strategy["selection"] is None:
+        select = SelectParameters.model_validate(raw["select"])
+        strategy["selection"] = {
+            "negatives": select.negatives,
+            "step": select.step,
+            "rule": select.filter.rule,
+            "margin": select.filter.effective_margin,
+        }
+    return strategy
 
 
 def raise_faults(faults: Sequence[str], what: str) -> None:

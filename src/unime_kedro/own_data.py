@@ -16,7 +16,7 @@ _MOST_NAMES = 5
 
 
 #: folders below ``models``
-EMBEDDED_MODELS = ("tiny-embedder", "tiny-judge")
+EMBEDDED_MODELS = ("tiny-embedder", "tiny-judge", "tiny-small-judge")
 
 
 def is_embedded_model(model: str) -> bool:

@@ -36,6 +36,7 @@ from unime_kedro.catalog import Catalog  # noqa: E402  (the environment comes fi
 from unime_kedro.config import environment_variable  # noqa: E402
 from unime_kedro.hooks import ParameterCheckHook, SummaryHook  # noqa: E402
 from unime_kedro.optional_inputs import OptionalInputsHook  # noqa: E402
+from unime_kedro.planning.hook import EstimateHook  # noqa: E402
 from unime_kedro.reproduce.work import WorkHook  # noqa: E402
 from unime_kedro.run_locks import RunLocksHook  # noqa: E402
 from unime_kedro.tracking.hook import TrackingHook  # noqa: E402
@@ -43,7 +44,7 @@ from unime_kedro.tracking.hook import TrackingHook  # noqa: E402
 _tracking = TrackingHook()
 # the last one that wants to be first is: parameters are checked, then files are locked, then all the others are called
 _first = RunLocksHook(), ParameterCheckHook()
-HOOKS = (*_first, OptionalInputsHook(), _tracking, WorkHook(), SummaryHook(_tracking))
+HOOKS = (*_first, EstimateHook(), OptionalInputsHook(), _tracking, WorkHook(), SummaryHook(_tracking))
 
 # Kedro-Viz would write .viz/ with the times of nodes into the project at every `kedro run`, though MLflow has them
 # already; two runs at once would share that folder.

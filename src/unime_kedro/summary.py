@@ -92,7 +92,17 @@ def _pool(m: Mapping[str, Any]) -> str:
         _count(m, "queries", "query", "queries"),
         _count(m, "pool_rows", "pool member", "pool members"),
         _count_if_any(m, "short_queries", "query with a short pool", "queries with a short pool"),
+        _recall(m),
     )
+
+
+def _recall(m: Mapping[str, Any]) -> str | None:
+    """Say what an approximate index found; an exact one has nothing to say."""
+    found = m.get("index_recall")
+    if not isinstance(found, Mapping):
+        return None
+    parts = [_formatted(found, key, "{:.1%}") for key in ("value", "low", "high")]
+    return f"{m.get('index')} index found {parts[0]} of the exact pools ({parts[1]} to {parts[2]})"
 
 
 def _judge(m: Mapping[str, Any]) -> str:
@@ -105,6 +115,8 @@ def _judge(m: Mapping[str, Any]) -> str:
         _equal_pairs(m),
         _count(m, "judged_now", "judged now"),
         _count(m, "from_store", "from the store"),
+        _formatted(m, "judge_calls_per_query", "{:.1f} calls per query"),
+        _formatted(m, "judge_calls_share", "{:.0%} of judging everything"),
         _count_if_any(m, "errors", "ERROR", "ERRORS"),
     )
     return _join(counts, speed if m.get("judged_now") else None, separator="; ")

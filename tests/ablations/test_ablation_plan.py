@@ -165,7 +165,7 @@ def test_missing_inputs_are_named_with_the_command_that_makes_them(project: Abla
 
 
 def test_arms_whose_model_is_not_there_are_listed(project: AblationProject) -> None:
-    fake = project.write("fake/config.json", '{"architectures": ["InternVLForConditionalGeneration"]}').parent
+    fake = project.write("fake/config.json", '{"model_type": "bert", "architectures": ["BertModel"]}').parent
     group_of(
         project,
         f"""
@@ -182,7 +182,7 @@ def test_arms_whose_model_is_not_there_are_listed(project: AblationProject) -> N
     plan = plan_of(project, "judge")
     assert [run.variant.arm for run in plan.runs] == ["tiny"]
     assert "there is no model folder" in plan.not_runnable["gone"]
-    assert "a InternVLForConditionalGeneration; adapters exist for" in plan.not_runnable["other"]
+    assert "a BertModel (model_type bert); adapters exist for" in plan.not_runnable["other"]
 
 
 def test_places_that_cannot_be_moved_are_refused(project: AblationProject) -> None:

@@ -194,3 +194,16 @@ def test_evaluation_files_need_their_targets(tmp_path: Path) -> None:
     write(tmp_path, "GQA/test-0.parquet", {"qry_text": ["q"], "qry_img_path": [""], "tgt_text": [["t"]]})
     with pytest.raises(DataError, match=r"lacks the column tgt_img_path\. Found: qry_text, qry_img_path, tgt_text"):
         read_eval(tmp_path)
+
+
+def test_of_each_data_set_the_first_rows_by_file_and_row(tmp_path):
+    for name, parts in {"a": (3, 2), "b": (1,)}.items():
+        (tmp_path / name).mkdir()
+        for part, n in enumerate(parts):
+            rows = {column: [f"{name}{part}{i}" for i in range(n)] for column in ("qry", "pos_text")}
+            empty = {column: [""] * n for column in ("qry_image_path", "pos_image_path")}
+            pl.DataFrame(rows | empty).write_parquet(tmp_path / name / f"original-{part}.parquet")
+    tasks = {"a": "vqa", "b": "vqa"}
+    assert read_pairs(tmp_path, "original", None, tasks, 4)["qry"].to_list() == ["a00", "a01", "a02", "a10", "b00"]
+    assert read_pairs(tmp_path, "original", None, tasks, 1)["qry"].to_list() == ["a00", "b00"]
+    assert len(read_pairs(tmp_path, "original", None, tasks)) == 6

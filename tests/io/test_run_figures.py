@@ -22,7 +22,16 @@ TREES = st.recursive(
 
 @pytest.mark.parametrize(
     "name",
-    ["seconds", "validation_seconds", "pairs_per_second", "peak_memory_gb", "seconds/judge", "reused", "run_tokens"],
+    [
+        "seconds",
+        "validation_seconds",
+        "pairs_per_second",
+        "peak_memory_gb",
+        "seconds/judge",
+        "reused",
+        "run_tokens",
+        "index_reason",
+    ],
 )
 def test_of_a_run(name):
     assert is_of_a_run(name)

@@ -184,7 +184,7 @@ class Part:
         (folder / version).write_text("weights")
 
 class Model:
-    model, tokenizer, image_processor = Part(), Part(), Part()
+    model, tokenizer, image_processor, reads_tiles = Part(), Part(), Part(), False
 
 Path.rename, shutil.rmtree = stop(Path.rename), stop(shutil.rmtree)
 export.save_embedder(

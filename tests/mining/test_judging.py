@@ -138,14 +138,12 @@ class ToyJudge:
     def __init__(self):
         self.judged = []
 
-    def judge(self, query, candidates):
-        self.judged += [(query.text, candidate.text) for candidate in candidates]
-        odds = np.array([[float(number) for number in c.text.split(" to ")] for c in candidates])
-        yes, no = np.log(odds).astype(np.float32).T
-        return Judgements(yes, no, [""] * len(candidates))
-
-    def expect(self, contents):
-        pass
+    def judge_all(self, groups):
+        for query, candidates in groups:
+            self.judged += [(query.text, candidate.text) for candidate in candidates]
+            odds = np.array([[float(number) for number in c.text.split(" to ")] for c in candidates])
+            yes, no = np.log(odds).astype(np.float32).T
+            yield Judgements(yes, no, [""] * len(candidates))
 
     def identity(self):
         return {"model": "toy"}

@@ -241,6 +241,8 @@ class TestExclusions:
 class Spy:
     """An index that counts, and finds nothing beyond ``reach``."""
 
+    exact = True
+
     def __init__(self, embeddings, candidates, reach=10**9):
         self.index, self.reach = FlatIndex(embeddings, np.unique(candidates), 10**6), reach
         self.searched = []

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from unime_kedro.errors import ModelError
-from unime_kedro.mllm.adapters import FAMILIES, load_adapter, local_or_hub
+from unime_kedro.mllm.adapters import load_adapter, local_or_hub
+from unime_kedro.mllm.adapters.registry import families
 from unime_kedro.mllm.content import ModelSpec
 from unime_kedro.mllm.fingerprint import folder_fingerprint
 from unime_kedro.mllm.images import read_image
@@ -51,7 +52,24 @@ def test_unknown_architecture_lists_the_known_ones(tmp_path):
     with pytest.raises(ModelError) as error:
         load_adapter(ModelSpec(str(tmp_path)))
     assert "BertModel" in str(error.value)
-    assert all(name in str(error.value) for name in FAMILIES)
+    assert list(families()) == ["internvl", "llava_onevision", "qwen2_5_vl", "qwen2_vl", "qwen3_vl"]
+    for kind, adapter in families().items():
+        assert f"{adapter.architectures[kind]} ({kind})" in str(error.value)
+    assert "docs/backbones.md" in str(error.value)
+    # a known family, but another head than the one that answers
+    wrong = {"model_type": "qwen2_vl", "architectures": ["Qwen2VLForSequenceClassification"]}
+    (tmp_path / "config.json").write_text(json.dumps(wrong))
+    with pytest.raises(ModelError, match="is a Qwen2VLForSequenceClassification"):
+        load_adapter(ModelSpec(str(tmp_path)))
+
+
+def test_code_in_a_models_folder_is_not_run_and_the_known_families_are_named(tmp_path):
+    # the layout of OpenGVLab/InternVL3-8B, which has its code in its repository; ours is InternVL3-8B-hf
+    auto = {"AutoConfig": "configuration_internvl_chat.InternVLChatConfig"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "internvl_chat", "auto_map": auto}))
+    (tmp_path / "configuration_internvl_chat.py").write_text("raise SystemExit('was run')")
+    with pytest.raises(ModelError, match=r"InternVLForConditionalGeneration \(internvl\)"):
+        load_adapter(ModelSpec(str(tmp_path)))
 
 
 def test_missing_folder_and_non_model_folder_say_so(tmp_path):

@@ -171,7 +171,7 @@ def test_long_words_are_cut_and_counted_but_never_the_prompt(adapter, pictures):
     assert judge.counts.truncated == 1
     assert np.isfinite(found.yes).all()
     tail = adapter.tokenizer(".<|im_end|>\n<|im_start|>assistant\n")["input_ids"]
-    assert judge._candidate_piece(long).ids[-len(tail) :].tolist() == tail
+    assert judge.prompts.candidate_piece(long).ids[-len(tail) :].tolist() == tail
     with pytest.raises(ModelError, match="max_tokens"):
         PrefixJudge(adapter, batch_size=8, max_tokens=60)
 
@@ -188,7 +188,7 @@ def test_both_parts_of_the_prompt_tokenize_as_the_whole(adapter):
         "é中",
     ):
         for candidate in ("a dog", "Dog", "...", "12", "", "'s"):
-            judge.check_tokenization(query, candidate)
+            judge.prompts.check_tokenization(query, candidate)
 
 
 def test_score_is_safe_at_any_size_of_logit():
@@ -269,7 +269,7 @@ def test_other_errors_of_the_model_are_not_hidden(adapter, pictures, monkeypatch
 def test_one_unfit_candidate_is_an_error_and_the_others_are_judged(adapter, pictures):
     judge = PrefixJudge(adapter, batch_size=4, max_tokens=90)
     found = judge.judge(Content("find"), [Content("a dog"), Content("", pictures[7]), Content("an axe")])
-    assert [bool(e) for e in found.errors] == [False, judge._side_limit < 12, False]
+    assert [bool(e) for e in found.errors] == [False, judge.prompts.side_limit < 12, False]
     assert np.isfinite(found.yes[[0, 2]]).all()
 
 

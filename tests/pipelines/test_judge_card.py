@@ -90,7 +90,7 @@ def catalog(tmp_path: Path, folder: Path, parameters: JudgeCardParameters, truth
     judge = JudgeParameters(**section("judge") | {"model": str(folder), "dtype": "float32", "device": "cpu"})
     tables = mined()
     origin = {"corpus": corpus_digest(tables["items"], tables["queries"]), "pool": table_digest(tables["pool"])}
-    _, scores, made_from, _ = judge_node(
+    _, _, scores, made_from, _ = judge_node(
         tables["queries"], tables["items"], tables["pool"], origin, judge, str(tmp_path), tmp_path / "store"
     )
     pairs = scores.select("query_id", "item_id", relevance=pl.col("is_positive").cast(pl.Float32))

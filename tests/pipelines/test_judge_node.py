@@ -66,8 +66,11 @@ def run(folder: Path, **changes: Any) -> tuple[pl.DataFrame, dict[str, str], dic
     origin = {"corpus": corpus_digest(items, queries), "pool": table_digest(pool)}
     options = parameters(model=str(folder), dtype="float32", device="cpu", **changes)
     store = folder.parent / "store"
-    errors, scores, made_from, metrics = judge(queries, items, pool, origin, options, str(folder.parent), store)
+    errors, coverage, scores, made_from, metrics = judge(
+        queries, items, pool, origin, options, str(folder.parent), store
+    )
     assert errors.is_empty()
+    assert coverage.rows() == [(0, 2, 2, None)]
     return scores, made_from, metrics
 
 

@@ -146,7 +146,7 @@ def _run(fallbacks: int, **rule: Any) -> tuple[pl.DataFrame, ...]:
         "judge_scores": table_digest(scores),
     }
     parameters = SelectParameters(negatives=2, step=5, seed=1, filter=FilterParameters(**rule), gallery_queries=0)
-    return select(pool, scores, origin, items, queries, parameters)[:3]
+    return select(pool, scores, origin, pl.DataFrame(), items, queries, parameters)[:3]
 
 
 def test_many_fallbacks_are_told_with_rule_and_margin(caplog: pytest.LogCaptureFixture) -> None:

@@ -21,7 +21,17 @@ def tables() -> dict[str, pl.DataFrame]:
 @pytest.fixture
 def data_root(tmp_path: Path, tables: dict[str, pl.DataFrame]) -> Path:
     """A data root with the tables that others refer to."""
-    for name in ("items", "queries", "candidates", "pool", "judge_errors", "selection", "skipped", *EVALUATED):
+    for name in (
+        "items",
+        "queries",
+        "candidates",
+        "pool",
+        "judge_errors",
+        "judge_coverage",
+        "selection",
+        "skipped",
+        *EVALUATED,
+    ):
         path = tmp_path / FILES[name]
         path.parent.mkdir(exist_ok=True)
         tables[name].write_parquet(path)

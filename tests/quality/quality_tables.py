@@ -10,6 +10,8 @@ import math
 import polars as pl
 from evaluation_tables import evaluation_tables
 
+from unime_kedro.mining.partial import COVERAGE_SCHEMA
+
 FILES = {
     "items": "02_intermediate/items.parquet",
     "queries": "02_intermediate/queries.parquet",
@@ -17,6 +19,7 @@ FILES = {
     "pool": "03_primary/pool.parquet",
     "judge_scores": "03_primary/judge_scores.parquet",
     "judge_errors": "03_primary/judge_errors.parquet",
+    "judge_coverage": "03_primary/judge_coverage.parquet",
     "selection": "05_model_input/selection.parquet",
     "skipped": "05_model_input/skipped.parquet",
     "negatives": "05_model_input/negatives.parquet",
@@ -29,7 +32,7 @@ REFERENCES = {
     "items": (),
     "queries": ("items",),
     "pool": ("items", "queries", "candidates"),
-    "judge_scores": ("items", "queries", "pool", "judge_errors"),
+    "judge_scores": ("items", "queries", "pool", "judge_errors", "judge_coverage"),
     "selection": ("queries", "skipped"),
     "negatives": ("items", "queries", "selection"),
     "training": ("items", "queries"),
@@ -132,6 +135,10 @@ def good_tables() -> dict[str, pl.DataFrame]:
         "pool": pool,
         "judge_scores": judge_scores,
         "judge_errors": pl.DataFrame(schema=ERRORS_SCHEMA),
+        "judge_coverage": pl.DataFrame(
+            {"query_id": [0, 1, 2], "pool_size": [3, 3, 3], "judged": [3, 3, 3], "taken": [None] * 3},
+            schema=COVERAGE_SCHEMA,
+        ),
         "selection": selection,
         "skipped": pl.DataFrame(schema={"query_id": pl.Int64, "reason": pl.String}),
         "negatives": negatives,

@@ -531,6 +531,29 @@ def test_a_pair_with_an_error_needs_no_score(
         catalog_of("judge_scores").save("checked", tables["judge_scores"].head(10))
 
 
+def test_pools_judged_in_part_lack_as_many_members_as_is_said(
+    tables: Tables, data_root: Path, catalog_of: Callable[..., DataCatalog]
+) -> None:
+    """Of the first query one member is left out, of the third two; positives never are."""
+    coverage = tables["judge_coverage"].with_columns(judged=pl.Series([2, 3, 1], dtype=pl.Int32))
+    coverage.write_parquet(data_root / FILES["judge_coverage"])
+    scores = tables["judge_scores"].with_row_index("row")
+    left_out = scores.filter(~pl.col("is_positive")).group_by("query_id", maintain_order=True).agg("row")["row"]
+    rows = [left_out[0][1], left_out[2][0], left_out[2][2]]
+
+    def without(*places: int) -> pl.DataFrame:
+        return scores.filter(~pl.col("row").is_in(places)).drop("row")
+
+    catalog_of("judge_scores").save("checked", without(*rows))
+    with pytest.raises(TableError, match=r"(?s)every_pair_is_judged.*1 missing"):
+        catalog_of("judge_scores").save("checked", without(*rows, left_out[1][0]))
+    with pytest.raises(TableError, match=r"(?s)every_pair_is_judged.*1 missing"):
+        catalog_of("judge_scores").save("checked", without(*rows, left_out[0][0]))
+    positive = scores.filter("is_positive")["row"][0]
+    with pytest.raises(TableError, match="one_positive_per_query"):
+        catalog_of("judge_scores").save("checked", without(*rows[1:], positive))
+
+
 def test_no_query_is_selected_and_skipped(
     tables: Tables, data_root: Path, catalog_of: Callable[..., DataCatalog]
 ) -> None:

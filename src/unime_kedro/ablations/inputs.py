@@ -171,13 +171,13 @@ def _cached_config(model: str, section: Mapping[str, Any]) -> Path | None:
 def _unknown_architecture(config: Path) -> str:
     import json
 
-    from unime_kedro.mllm.adapters import FAMILIES
+    from unime_kedro.mllm.adapters.registry import why_unknown
 
     try:
-        architecture = (json.loads(config.read_text(encoding="utf-8")).get("architectures") or ["(none)"])[0]
+        found = json.loads(config.read_text(encoding="utf-8"))
+        return why_unknown(found.get("model_type"), found.get("architectures"))
     except (OSError, ValueError, AttributeError) as error:
         return f"its config.json cannot be read: {error}"
-    return "" if architecture in FAMILIES else f"a {architecture}; adapters exist for {', '.join(sorted(FAMILIES))}"
 
 
 def _is_parameter(name: str) -> bool:

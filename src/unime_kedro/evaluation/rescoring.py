@@ -96,12 +96,15 @@ def rescore(
     groups = pairs.group_by("query_id", maintain_order=True).agg(pl.col("query_item_id").first(), "item_id")
     found = []
     with progress(f"judging ({variant})", pairs.height, "pairs") if progress else nullcontext() as bar:
-        for query, members in zip(groups["query_item_id"].to_list(), groups["item_id"].to_list(), strict=True):
-            step = -1 if backwards else 1
-            judged = judge.judge(contents[query], [contents[item] for item in members[::step]])
+        step = -1 if backwards else 1
+        wanted = [
+            (contents[query], [contents[item] for item in members[::step]])
+            for query, members in zip(groups["query_item_id"].to_list(), groups["item_id"].to_list(), strict=True)
+        ]
+        for judged in judge.judge_all(wanted):
             found.append(np.stack([judged.yes, judged.no], axis=1)[::step])
             if bar is not None:
-                bar.advance(len(members))
+                bar.advance(len(judged.errors))
     logits = np.concatenate(found) if found else np.empty((0, 2), dtype=np.float32)
     return (
         pairs.select(

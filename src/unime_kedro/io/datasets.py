@@ -29,7 +29,9 @@ MADE_BY = {
     **dict.fromkeys(("measure_judge_metrics", "measure_embedder_metrics"), "measure"),
     **dict.fromkeys(("items", "queries", "candidates", "rejects", "ingest_metrics"), "ingest"),
     **dict.fromkeys(("embeddings", "pool", "embedding_metrics", "pool_metrics", "pool_origin"), "pool"),
-    **dict.fromkeys(("judge_store", "judge_scores", "judge_errors", "judge_metrics", "judge_origin"), "judge"),
+    **dict.fromkeys(
+        ("judge_store", "judge_scores", "judge_errors", "judge_coverage", "judge_metrics", "judge_origin"), "judge"
+    ),
     **dict.fromkeys(
         ("selection", "skipped", "negatives", "mined", "select_metrics", "truth_metrics", "gallery"), "select"
     ),

@@ -70,6 +70,7 @@ def read_pairs(
     split: str,
     datasets: Sequence[str] | None = None,
     meta_tasks: Mapping[str, str] | None = None,
+    rows_per_dataset: int | None = None,
 ) -> pl.DataFrame:
     """Read the training pairs of a corpus in MMEB-train layout.
 
@@ -78,6 +79,8 @@ def read_pairs(
         split: Which files of a data set to read: ``<split>-*.parquet``.
         datasets: Data sets to read; None for all that have such files.
         meta_tasks: Meta-tasks of data sets that are not MMEB's own; wins over :data:`MMEB_META_TASKS`.
+        rows_per_dataset: Of each data set only so many rows, the first ones by file and row; None for all. With 50,000
+            the 20 data sets of MMEB-train are the 662,000 pairs of VLM2Vec and UniME-V2; whole they are 1,069,000.
 
     Returns:
         dataset, file (relative to ``root``), row (0-based, in its file), meta_task ("unknown" where not known), qry,
@@ -87,7 +90,10 @@ def read_pairs(
     Raises:
         DataError: When the root, a named data set, its files or a column is missing, or a file is no parquet file.
     """
-    return _read(Path(root), split, datasets, meta_tasks, TRAIN_COLUMNS, required=TRAIN_COLUMNS.texts)
+    pairs = _read(Path(root), split, datasets, meta_tasks, TRAIN_COLUMNS, required=TRAIN_COLUMNS.texts)
+    if rows_per_dataset is None:
+        return pairs
+    return pairs.filter(pl.int_range(pl.len()).over("dataset") < rows_per_dataset)
 
 
 def read_eval(

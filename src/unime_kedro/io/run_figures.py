@@ -24,8 +24,10 @@ FOLDER = "run_figures"
 #: last part of the names of such figures; after a "/" stands what a figure is of
 _OF_A_RUN = re.compile(
     r"((.+_)?(seconds|per_second|memory_gb)"  # time, rates, memory
-    r"|written|reused|judged_now|from_store|retries|truncated"  # what was left to do, and what that needed
-    r"|(prompt|run|padded)_tokens|prefix_reuse_share|encodes_saved|pictures_(encoded|spilled))(/.*)?"
+    r"|index_reason"  # what a machine of its speed is to do
+    r"|(small_)?(written|reused|judged_now|from_store|retries|truncated"  # what was left to do, and what that needed
+    r"|(prompt|run|padded)_tokens|prefix_(reuse_share|hit_rate)|encodes_saved|pictures_(encoded|spilled|prepared)"
+    r"|checked_(pairs|items|difference)|workers))(/.*)?"
 )
 
 

@@ -104,7 +104,7 @@ vectors = embedder.embed([Content("a dog")])  # Content("words", Path("picture.p
 ```
 """
 
-_TRANSFORMERS = """With {libraries} (pictures: expand `<|image_pad|>` as the model's processor does):
+_TRANSFORMERS = """With {libraries} (pictures: expand the image token as the model's processor does):
 
 ```python
 import torch

@@ -30,7 +30,9 @@ RECORD = "training.json"
 #: of a merged model: the subfolder with the LoRA adapter alone
 ADAPTER = "adapter"
 
-_MODULE, _SETTINGS = "unime_embedding", "unime_embedding.json"
+_SETTINGS = "unime_embedding.json"
+#: file here -> its name in a model's folder
+_FILES = {"sentence_module": "unime_embedding", "sentence_module_tiles": "unime_embedding_tiles"}
 
 
 def save_embedder(
@@ -159,18 +161,17 @@ def _sort_targets(file: Path) -> None:
 def _save_sentence_transformers(
     folder: Path, adapter: BackboneAdapter, prompt: str, max_tokens: int, *, needs_peft: bool
 ) -> None:
-    size = adapter.image_processor.size
-    settings = {
-        "prompt": prompt,
-        "max_tokens": max_tokens,
-        "min_pixels": size["shortest_edge"],
-        "max_pixels": size["longest_edge"],
-    }
+    tiles = adapter.reads_tiles
+    settings: dict[str, object] = {"prompt": prompt, "max_tokens": max_tokens}
+    if not tiles:  # of tiles the image processor's own file has the limits
+        size = adapter.image_processor.size
+        settings |= {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
     requirements = {"sentence-transformers": ">=6", "transformers": ">=5.19"} | (
         {"peft": ">=0.18"} if needs_peft else {}
     )
     _write_json(folder / _SETTINGS, settings)
-    _write_json(folder / "modules.json", [{"idx": 0, "name": "0", "path": "", "type": f"{_MODULE}.UnimeEmbedding"}])
+    module = "unime_embedding_tiles.UnimeTileEmbedding" if tiles else "unime_embedding.UnimeEmbedding"
+    _write_json(folder / "modules.json", [{"idx": 0, "name": "0", "path": "", "type": module}])
     _write_json(
         folder / "config_sentence_transformers.json",
         {
@@ -181,7 +182,11 @@ def _save_sentence_transformers(
             "requirements": requirements,
         },
     )
-    shutil.copyfile(Path(__file__).with_name("sentence_module.py"), folder / f"{_MODULE}.py")
+    for ours, theirs in _FILES.items() if tiles else [("sentence_module", "unime_embedding")]:
+        text = Path(__file__).with_name(f"{ours}.py").read_text(encoding="utf-8")
+        # in the folder one file lies beside the other, and this project need not be installed
+        text = text.replace("from unime_kedro.learning.sentence_module import", "from .unime_embedding import")
+        (folder / f"{theirs}.py").write_text(text, encoding="utf-8")
 
 
 def _write_json(file: Path, value: object) -> None:

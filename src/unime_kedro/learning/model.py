@@ -36,8 +36,8 @@ class EmbeddingModel(torch.nn.Module):
         super().__init__()
         self.adapter = adapter
         self.backbone = adapter.model
-        vision = [p for name, p in adapter.model.named_parameters() if ".visual." in name]
-        self._features = None if any(p.requires_grad for p in vision) else FrozenFeatures(adapter, cache_gb)
+        trained = any(p.requires_grad for p in adapter.vision_parameters())
+        self._features = None if trained else FrozenFeatures(adapter, cache_gb)
 
     def begin_step(self) -> None:
         """Say that another batch begins: what is kept for the second pass over the last one is not needed any more."""

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 Tuning = Literal["full", "lora"]
 
-#: what the families call their vision tower, below ``model.model``
-_VISION_TOWERS = ("visual", "vision_tower")
-
 
 @dataclass(frozen=True)
 class TrainableReport:
@@ -79,8 +76,8 @@ def make_trainable(
         alpha: Their output is multiplied by ``alpha / rank``.
         dropout: Share of an adapter's inputs that is dropped in training mode.
         targets: Linear layers that get an adapter, by the end of their name (``q_proj``, ``self_attn.q_proj``).
-        freeze_vision: Nothing of the vision tower trains: not its blocks, not the merger that turns patches into
-            visual tokens, and no adapter is put there.
+        freeze_vision: Nothing of the vision tower trains: not its blocks, not the merger or projector that turns
+            patches into visual tokens, and no adapter is put there.
         seed: Of the adapters' first matrices; the second ones start at zero, so that the model starts unchanged.
             Random numbers outside are not touched.
         head: Full tuning trains the output head, too.
@@ -95,42 +92,46 @@ def make_trainable(
     """
     if hasattr(adapter.model, "peft_config"):
         raise ModelError("this model has LoRA adapters already; load it anew before choosing what trains.")
-    vision = _vision_prefix(adapter.model)
+    frozen = _vision_names(adapter) if freeze_vision else ()
     if tuning == "full":
-        _train_all(adapter.model, vision if freeze_vision else None)
+        # what takes no part would be moved by weight decay alone
+        _train_all(adapter.model, frozen + tuple(f"model.{name}" for name in adapter.idle_parts))
         if head:
             adapter.model.get_output_embeddings().requires_grad_(True)
         return _report(adapter.model, tuning)
-    layers = _linear_layers(adapter.model, without=vision if freeze_vision else None)
-    chosen = _match(targets, layers, section, frozen_vision=freeze_vision and vision is not None)
+    layers = _linear_layers(adapter.model, without=frozen)
+    chosen = _match(targets, layers, section, frozen_vision=bool(frozen))
     peft_model = _add_lora(adapter, chosen, rank=rank, alpha=alpha, dropout=dropout, seed=seed)
     return _report(adapter.model, tuning, chosen, peft_model)
 
 
-def _train_all(model: Any, frozen: str | None) -> None:
+def _train_all(model: Any, frozen: tuple[str, ...]) -> None:
     """Train everything that an embedding depends on; what is below ``frozen`` is left out."""
     model.requires_grad_(False)
     model.model.requires_grad_(True)
-    if frozen is not None:
-        model.get_submodule(frozen).requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        if _below(name, frozen):
+            parameter.requires_grad_(False)
 
 
-def _vision_prefix(model: Any) -> str | None:
-    """Name of the vision tower below ``model``, None if there is none."""
-    names = [name for name, _ in model.model.named_children() if name in _VISION_TOWERS]
-    return f"model.{names[0]}" if names else None
+def _vision_names(adapter: BackboneAdapter) -> tuple[str, ...]:
+    """Names of what turns pictures into visual tokens, of those that this model has."""
+    found = dict.fromkeys(name.split(".", 1)[0] for name, _ in adapter.model.model.named_parameters())
+    return tuple(f"model.{name}" for name in found if name in adapter.vision_parts)
 
 
-def _linear_layers(model: Any, *, without: str | None) -> list[str]:
+def _below(name: str, parts: tuple[str, ...]) -> bool:
+    return any(name == part or name.startswith(f"{part}.") for part in parts)
+
+
+def _linear_layers(model: Any, *, without: tuple[str, ...]) -> list[str]:
     """Names of the linear layers that an embedding depends on, those below ``without`` left out."""
     import torch
 
     return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-        and name.startswith("model.")
-        and not (without is not None and name.startswith(f"{without}."))
+        if isinstance(module, torch.nn.Linear) and name.startswith("model.") and not _below(name, without)
     ]
 
 

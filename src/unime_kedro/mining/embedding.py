@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -25,14 +25,23 @@ _PARTIAL = "embeddings.npy.partial"
 _PARTIAL_CARD = "embeddings.partial.json"
 
 
-class Embedder(Protocol):
-    """What embedding needs of a model."""
+class Vectors(Protocol):
+    """What embedding needs to know of vectors."""
 
-    truncated: int
+    @property
+    def truncated(self) -> int:
+        """How many contents lost words."""
 
     @property
     def dimension(self) -> int:
         """Length of a vector."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything the vectors depend on."""
+
+
+class Embedder(Vectors, Protocol):
+    """What embedding needs of a model."""
 
     def embed(self, contents: Sequence[Content]) -> np.ndarray:
         """Return unit vectors (n, dimension) float32."""
@@ -40,11 +49,19 @@ class Embedder(Protocol):
     def expect(self, contents: Iterable[Content]) -> None:
         """Learn which contents will come, in order."""
 
-    def identity(self) -> dict[str, Any]:
-        """Return everything the vectors depend on."""
+
+@runtime_checkable
+class EmbedsChunks(Vectors, Protocol):
+    """A backend that embeds by workers of its own, on whichever machines."""
+
+    def embed_chunks(self, contents: Sequence[Content], start: int, size: int) -> Iterator[np.ndarray]:
+        """Yield unit vectors (n, dimension) float32 of ``contents[start:]``, in order, ``size`` at a time.
+
+        Each chunk is what :meth:`Embedder.embed` gives for it alone: so results are the same bit by bit.
+        """
 
 
-def _identity(items: pl.DataFrame, embedder: Embedder) -> dict[str, Any]:
+def _identity(items: pl.DataFrame, embedder: Vectors) -> dict[str, Any]:
     keys = hashlib.sha256("\n".join(items["content_key"].to_list()).encode()).hexdigest()
     return {**embedder.identity(), "items": keys, "rows": len(items), "dimension": embedder.dimension}
 
@@ -65,7 +82,7 @@ def _write_card(path: Path, card: dict[str, Any]) -> None:
 def embed_items(
     items: pl.DataFrame,
     image_root: Path,
-    embedder: Embedder,
+    embedder: Embedder | EmbedsChunks,
     folder: Path,
     progress: Callable[[str, int, str], Any] | None = None,
 ) -> tuple[Path, dict[str, float]]:
@@ -89,7 +106,7 @@ def embed_items(
 def _embed_items(
     items: pl.DataFrame,
     image_root: Path,
-    embedder: Embedder,
+    embedder: Embedder | EmbedsChunks,
     folder: Path,
     progress: Callable[[str, int, str], Any] | None,
 ) -> tuple[Path, dict[str, float]]:
@@ -103,13 +120,12 @@ def _embed_items(
     vectors, done = _open_partial(folder, identity)
     reused = done
     contents = contents_of(items, image_root)
-    embedder.expect(contents[done:])
     with progress("embedding", len(items), "items") if progress else nullcontext() as bar:
         if bar is not None:
             bar.skip(done)
-        while done < len(items):
-            stop = min(done + CHUNK, len(items))
-            vectors[done:stop] = embedder.embed(contents[done:stop])
+        for found in _chunks(contents, done, embedder):
+            stop = done + len(found)
+            vectors[done:stop] = found
             vectors.flush()
             _write_card(folder / _PARTIAL_CARD, {"identity": identity, "done": stop})
             if bar is not None:
@@ -122,6 +138,16 @@ def _embed_items(
     _write_card(card, identity)
     (folder / _PARTIAL_CARD).unlink(missing_ok=True)
     return target, _metrics(len(items), reused, embedder, time.perf_counter() - start)
+
+
+def _chunks(contents: Sequence[Content], start: int, embedder: Embedder | EmbedsChunks) -> Iterator[np.ndarray]:
+    """Yield the vectors of ``contents[start:]``, a chunk at a time."""
+    if isinstance(embedder, EmbedsChunks):
+        yield from embedder.embed_chunks(contents, start, CHUNK)
+        return
+    embedder.expect(contents[start:])
+    for first in range(start, len(contents), CHUNK):
+        yield embedder.embed(contents[first : first + CHUNK])
 
 
 def _open_partial(folder: Path, identity: dict[str, Any]) -> tuple[np.memmap, int]:
@@ -137,7 +163,7 @@ def _open_partial(folder: Path, identity: dict[str, Any]) -> tuple[np.memmap, in
     return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape), 0
 
 
-def _metrics(rows: int, reused: int, embedder: Embedder, seconds: float) -> dict[str, float]:
+def _metrics(rows: int, reused: int, embedder: Vectors, seconds: float) -> dict[str, float]:
     return {
         "items": rows,
         "reused": reused,

@@ -1,7 +1,8 @@
 """Nearest-neighbour search behind a small seam, so that the kind of index can change and the pool's rules cannot.
 
 An index proposes; :mod:`unime_kedro.mining.search` computes the similarities again, excludes, orders and certifies. The
-exact flat index is the reference that others (inverted lists, graphs, GPUs) report their recall against.
+exact flat index is the reference that others (inverted lists, graphs, GPUs) report their recall against; those are in
+:mod:`unime_kedro.mining.indexes`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,15 @@ _SIGN = np.uint32(0x80000000)
 
 
 class Index(Protocol):
-    """What retrieval needs from an index over the candidates, which it numbers by position, ascending in item_id."""
+    """What retrieval needs from an index over the candidates, which it numbers by position, ascending in item_id.
+
+    Attributes:
+        exact: Whether no candidate that it leaves out is more similar than the last one that it returns, but for the
+            rounding of a float32 product (:func:`product_error`). Of an index that is not exact this is expected of
+            those candidates only that it looked at.
+    """
+
+    exact: bool
 
     def search(self, vectors: Vectors, depth: int) -> tuple[Vectors, Ids]:
         """Return the ``depth`` most similar candidates of every vector.
@@ -47,6 +56,8 @@ class FlatIndex:
     Blocks of candidates are searched one after the other and their lists merged. Candidates whose item ids have no
     gaps are read in place; others are copied, ``block_rows`` at a time.
     """
+
+    exact = True
 
     def __init__(self, embeddings: Vectors, item_ids: Ids, block_rows: int) -> None:
         self._embeddings, self._item_ids = embeddings, item_ids
@@ -146,6 +157,14 @@ def similarity_matrix(vectors: Vectors, others: Vectors) -> Vectors:
         part = slice(start, start + step)
         out[row[part], column[part]] = similarities(vectors[row[part]], others, column[part, None])[:, 0]
     return out
+
+
+def product_error(dim: int) -> np.float32:
+    """Return how far a float32 matrix product of unit vectors can be from :func:`similarities`.
+
+    |computed - exact| <= d * 2**-24 * |x||y| in whatever order it adds up, and a final rounding.
+    """
+    return np.float32(1.01 * (dim + 4) * 2.0**-24)
 
 
 def threads() -> int:

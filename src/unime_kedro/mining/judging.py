@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from unime_kedro.errors import ConfigurationError, DataError
-from unime_kedro.mining.store import JudgeStore
-from unime_kedro.mllm.content import Content, contents_of
-from unime_kedro.mllm.judgements import Judgements, score
+from unime_kedro.errors import DataError
+from unime_kedro.mining.scorer import FillsStore, Group, Judge, PairScorer, without_score
+from unime_kedro.mining.store import SCHEMA
 
-
-class Judge(Protocol):
-    """What judging needs of a backend."""
-
-    def judge(self, query: Content, candidates: Sequence[Content]) -> Judgements:
-        """Return the logits of one query's candidates."""
-
-    def expect(self, contents: Sequence[Content]) -> None:
-        """Learn which contents will come, in order."""
-
-    def identity(self) -> dict[str, Any]:
-        """Return everything the scores depend on."""
+__all__ = ["FillsStore", "Group", "Judge", "Judged", "PairScorer", "judge_pairs", "judged_tables", "pairs_to_judge"]
 
 
 @dataclass(frozen=True)
@@ -60,53 +47,36 @@ def pairs_to_judge(queries: pl.DataFrame, pool: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([positives, members]).sort("query_id", "rank").drop("rank")
 
 
-def _with_keys(pairs: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
-    keys = items.sort("item_id")["content_key"]
-    return pairs.with_columns(
-        query_key=keys.gather(pairs["query_item_id"]), candidate_key=keys.gather(pairs["item_id"])
-    )
+def missing_pairs(
+    queries: pl.DataFrame, items: pl.DataFrame, pool: pl.DataFrame, known: pl.DataFrame | None
+) -> pl.DataFrame:
+    """Return the distinct pairs of contents that :func:`judge_pairs` would judge.
 
+    Args:
+        queries: The queries table.
+        items: The items table.
+        pool: The pool table.
+        known: What a store has (:meth:`JudgeStore.read`); None for nothing.
 
-def _missing(pairs: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    """Return the distinct pairs of contents without a score, grouped by query in order of first need."""
-    scored = known.filter(pl.col("error") == "").select("query_key", "candidate_key")
-    return (
-        pairs.unique(["query_key", "candidate_key"], keep="first", maintain_order=True)
-        .join(scored, on=["query_key", "candidate_key"], how="anti", maintain_order="left")
-        .group_by("query_key", maintain_order=True)
-        .agg(pl.col("query_item_id").first(), "item_id", "candidate_key")
-    )
-
-
-def _rows(query_key: str, candidate_keys: list[str], found: Judgements) -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            "query_key": [query_key] * len(candidate_keys),
-            "candidate_key": candidate_keys,
-            "yes_logit": found.yes,
-            "no_logit": found.no,
-            "error": found.errors,
-        }
-    )
+    Returns:
+        query_key, query_item_id, item_id (list), candidate_key (list), a row per query.
+    """
+    known = pl.DataFrame(schema=SCHEMA) if known is None else known
+    return without_score(pairs_to_judge(queries, pool), items, known)
 
 
 def judge_pairs(
     queries: pl.DataFrame,
     items: pl.DataFrame,
     pool: pl.DataFrame,
-    judge: Judge,
+    judge: Judge | FillsStore,
     store_root: Path,
     image_root: Path,
     *,
-    temperature: float = 1.0,
-    flush_seconds: float = 10.0,
     max_error_share: float = 0.0,
-    progress: Callable[[str, int, str], Any] | None = None,
+    **options: Any,
 ) -> Judged:
-    """Score all pairs, taking from the store what is there.
-
-    All missing candidates of a query are judged together and kept together, so that a killed run, started again, judges
-    only what is missing and ends with the identical table.
+    """Score every query with its positive and with every member of its pool.
 
     Args:
         queries: The queries table.
@@ -115,11 +85,8 @@ def judge_pairs(
         judge: The backend.
         store_root: Folder of the judge store.
         image_root: Folder that image paths are relative to.
-        temperature: Scores are sigmoid((yes_logit - no_logit) / temperature). The store holds logits alone, so another
-            temperature judges nothing again.
-        flush_seconds: How often finished scores reach the disk.
         max_error_share: Largest share of pairs without a score.
-        progress: ``unime_kedro.progress.progress`` or alike.
+        **options: Of :class:`unime_kedro.mining.scorer.PairScorer`.
 
     Returns:
         Scores, errors and metrics.
@@ -129,64 +96,34 @@ def judge_pairs(
         DataError: If more than ``max_error_share`` of the pairs could not be judged.
     """
     start = time.perf_counter()
-    temperature = _single_precision(temperature)
-    store = JudgeStore(store_root, judge.identity(), flush_seconds)
-    pairs = _with_keys(pairs_to_judge(queries, pool), items)
-    distinct = pairs.select(pl.struct("query_key", "candidate_key").n_unique()).item()
-    groups = _missing(pairs, store.read())
-    todo = int(groups["item_id"].list.len().sum()) if len(groups) else 0
-    if todo:
-        _judge_groups(groups, contents_of(items, image_root), judge, store, distinct - todo, progress)
-    judged = pairs.join(store.read(), on=["query_key", "candidate_key"], how="left", maintain_order="left")
-    errors = judged.filter((pl.col("error") != "") | pl.col("error").is_null()).select(
-        "query_id", "item_id", "is_positive", pl.col("error").fill_null("not judged")
-    )
+    scorer = PairScorer(items, judge, store_root, image_root, **options)
+    return judged_tables(scorer.score(pairs_to_judge(queries, pool)), scorer, max_error_share, start)
+
+
+def judged_tables(judged: pl.DataFrame, scorer: PairScorer, max_error_share: float, start: float) -> Judged:
+    """Make the tables of what :meth:`PairScorer.score` returned, and check the share of failures.
+
+    Args:
+        judged: With query_id and is_positive.
+        scorer: What scored it.
+        max_error_share: Largest share of pairs without a score.
+        start: When judging began, by ``time.perf_counter``.
+    """
+    errors = judged.filter(pl.col("error") != "").select("query_id", "item_id", "is_positive", "error")
     _enforce_error_share(errors, len(judged), max_error_share)
-    good = judged.filter(pl.col("error") == "")
-    values = score(good["yes_logit"].to_numpy(), good["no_logit"].to_numpy(), temperature)
-    scores = good.select("query_id", "item_id", "is_positive", "yes_logit", "no_logit").with_columns(
-        temperature=pl.lit(temperature, dtype=pl.Float32), score=pl.Series(values, dtype=pl.Float32)
+    scores = judged.filter(pl.col("error") == "").select(
+        "query_id",
+        "item_id",
+        "is_positive",
+        "yes_logit",
+        "no_logit",
+        pl.lit(scorer.temperature, dtype=pl.Float32).alias("temperature"),
+        "score",
     )
+    distinct = judged.select(pl.struct("query_key", "candidate_key").n_unique()).item()
     seconds = time.perf_counter() - start
-    metrics = {**_metrics(scores, errors, distinct, todo, seconds), "temperature": temperature}
-    return Judged(scores, errors, metrics)
-
-
-def _single_precision(temperature: float) -> float:
-    """Round the temperature to what the table's float32 column can hold, so that the table says what was used."""
-    with np.errstate(over="ignore", under="ignore"):
-        rounded = float(np.float32(temperature))
-    if not 0 < rounded < np.inf:
-        raise ConfigurationError(
-            f"judge.temperature: {temperature} is not a finite number above 0 in single precision; 1.0 leaves scores "
-            "as the judge gives them."
-        )
-    return rounded
-
-
-def _judge_groups(
-    groups: pl.DataFrame,
-    contents: list[Content],
-    judge: Judge,
-    store: JudgeStore,
-    known: int,
-    progress: Callable[[str, int, str], Any] | None,
-) -> None:
-    from contextlib import nullcontext
-
-    members = groups["item_id"].to_list()
-    queries = groups["query_item_id"].to_list()
-    judge.expect([contents[i] for q, found in zip(queries, members, strict=True) for i in (q, *found)])
-    total = known + sum(map(len, members))
-    with store, progress("judging", total, "pairs") if progress else nullcontext() as bar:
-        if bar is not None:
-            bar.skip(known)
-        for key, query, found, keys in zip(
-            groups["query_key"].to_list(), queries, members, groups["candidate_key"].to_list(), strict=True
-        ):
-            store.add(_rows(key, keys, judge.judge(contents[query], [contents[i] for i in found])))
-            if bar is not None:
-                bar.advance(len(found))
+    metrics = _metrics(scores, errors, distinct, scorer.judged_now, seconds)
+    return Judged(scores, errors, {**metrics, "temperature": scorer.temperature})
 
 
 def _enforce_error_share(errors: pl.DataFrame, n_pairs: int, limit: float) -> None:

@@ -71,7 +71,8 @@ def retrieve_pool(
         memory_gb: Budget in GiB for what is copied and computed on the way; not for the result, nor for pages of a
             memory map, which the system takes back when it needs them.
         progress: Is advanced by the number of finished queries.
-        index: Searches the candidates in ascending order of item_id; exact and flat by default.
+        index: Searches the candidates in ascending order of item_id; exact and flat by default. What an approximate
+            one misses is missing from the pool; see :mod:`unime_kedro.mining.indexes.pool`.
         blocks: Block sizes in place of those derived from ``memory_gb``.
 
     Returns:
@@ -86,9 +87,9 @@ def retrieve_pool(
     started = time.perf_counter()
     _check_options(k, max_similarity, exclude, memory_gb)
     check_embeddings(embeddings)
-    ids = _candidate_ids(candidates, len(embeddings))
+    ids = candidate_ids(candidates, len(embeddings))
     table = _checked_queries(queries, len(embeddings)).sort("query_id")
-    depth = min(len(ids), k + 2 + max(8, k // 8))  # the two always excluded, and a margin against rounding
+    depth = min(len(ids), first_depth(k))
     wanted = Wanted(
         table["item_id"].to_numpy(),
         table["positive_item_id"].to_numpy(),
@@ -112,6 +113,11 @@ def retrieve_pool(
         "queries_per_second": table.height / max(seconds, 1e-9),
     }
     return PoolResult(frame, metrics)
+
+
+def first_depth(k: int) -> int:
+    """Return how many candidates a pool of ``k`` looks for: the two always excluded, and a margin for rounding."""
+    return k + 2 + max(8, k // 8)
 
 
 def pool_metrics(pool: pl.DataFrame, *, delta_off: bool = True) -> dict[str, float | int]:
@@ -178,8 +184,12 @@ def _check_options(k: int, max_similarity: float | None, exclude: str, memory_gb
         raise ConfigurationError(f"exclude: expected one of {', '.join(get_args(Exclude))}, got {exclude!r}")
 
 
-def _candidate_ids(candidates: Ids | pl.Series, n_items: int) -> Ids:
-    """Return the distinct candidates, ascending."""
+def candidate_ids(candidates: Ids | pl.Series, n_items: int) -> Ids:
+    """Return the distinct candidates, ascending.
+
+    Raises:
+        DataError: A null, or an item without an embedding.
+    """
     series = pl.Series("item_id", candidates)
     if series.null_count():
         raise DataError(f"candidates: row {int(series.is_null().arg_true()[0])} has no item_id")

@@ -109,7 +109,7 @@ def sample_negatives(
     taken_scores = np.take_along_axis(np.asarray(scores, dtype=np.float32), taken, axis=1)
     empty = np.flatnonzero(~chosen)
     if empty.size:
-        taken[empty] = _draw(pool_mask[empty], n_negatives, seed, query_ids[empty])
+        taken[empty] = draw(pool_mask[empty], n_negatives, seed, query_ids[empty])
         taken_scores[empty], origin[empty] = FALLBACK_SCORE, Origin.FALLBACK
     return taken.astype(np.int32), taken_scores, origin
 
@@ -142,7 +142,7 @@ def _visits(k: int, slots: int, step: int) -> NDArray[np.int64]:
     return table
 
 
-def _draw(pool_mask: NDArray[np.bool_], slots: int, seed: int, query_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+def draw(pool_mask: NDArray[np.bool_], slots: int, seed: int, query_ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """Draw pool columns at random without replacement, repeating them in order where the pool is too small."""
     keys = random_keys(seed, query_ids, pool_mask.shape[1])
     # stable, so that the lower column wins between equal keys; places outside the pool come last whatever their key

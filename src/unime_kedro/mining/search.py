@@ -3,6 +3,9 @@
 A query is finished when nothing that the index left out can belong to its list, by a bound on the rounding error of a
 float32 matrix product. The others are searched again, deeper, and at last against every candidate. One mechanism thus
 serves rounding at the boundary, ties that reach beyond it, and queries that exclusions left short.
+
+Of an approximate index the bound covers what it looked at. Its lists can lack what it did not look at, and nothing
+else: they are ordered, filtered and filled up to k like exact ones.
 """
 
 from __future__ import annotations
@@ -14,7 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..progress import Progress
-from .index import NOTHING, Ids, Index, Keys, Vectors, pack, rows, similarities, similarity_matrix, unpack
+from .index import (
+    NOTHING,
+    Ids,
+    Index,
+    Keys,
+    Vectors,
+    pack,
+    product_error,
+    rows,
+    similarities,
+    similarity_matrix,
+    unpack,
+)
 
 #: how many times deeper the second search is; what is still open after it is compared with every candidate
 DEEPEN = 8
@@ -22,6 +37,8 @@ DEEPEN = 8
 SEARCH_ROWS = 16_384
 #: queries whose lists are written at a time; one item may have any number of queries
 ASSIGN_ROWS = 65_536
+#: below every similarity, but no -inf: a list is finished with it as soon as it is full
+LEAST = np.finfo(np.float32).min
 
 
 @dataclass(frozen=True)
@@ -130,12 +147,11 @@ class Search:
         vectors = rows(self.embeddings, self.items[items])
         product, position = index.search(vectors, depth)
         similarity = similarities(vectors, self.embeddings, self.ids[position])
-        # |computed - exact| <= d * 2**-24 * |x||y| in whatever order a matrix product adds up, and a final rounding
-        error = np.float32(1.01 * (vectors.shape[1] + 4) * 2.0**-24)
-        floor = np.minimum(product[:, -1], 1) + error
+        floor = np.minimum(product[:, -1], 1) + product_error(vectors.shape[1])
         if depth == len(self.ids):
             floor[:] = -np.inf
-        floor[position[:, -1] < 0] = np.inf  # an index that gave up early has not seen everything
+        # an exact index that gave up early has not seen everything; another one has returned all that it looked at
+        floor[position[:, -1] < 0] = np.inf if index.exact else LEAST
         return self._best(items, pack(similarity, position), similarity, position), floor
 
     def _compare_with_all(self, items: Ids) -> tuple[Keys, Vectors]:

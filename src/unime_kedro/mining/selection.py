@@ -15,6 +15,7 @@ from .filters import Reason, false_negative_threshold, filter_false_negatives
 from .margins import Rule, check_margin
 from .matching import JudgedChunk, JudgedPools
 from .sampling import sample_negatives
+from .taken import take, taken_columns
 
 NEGATIVES_SCHEMA = {
     "query_id": pl.Int64,
@@ -68,6 +69,7 @@ class _Options:
     margin: float
     step: int
     seed: int
+    coverage: pl.DataFrame | None
 
 
 def select_negatives(
@@ -79,6 +81,7 @@ def select_negatives(
     margin: float,
     step: int = 5,
     seed: int = 42,
+    coverage: pl.DataFrame | None = None,
     chunk_queries: int = 16_384,
     progress: Progress | None = None,
 ) -> Selection:
@@ -96,6 +99,8 @@ def select_negatives(
         margin: Margin of the rule.
         step: Interval of the cyclical sampling.
         seed: Seed of the random fallback.
+        coverage: Where pools were judged in part: query_id and taken, the item ids that the strategy of judging picked,
+            in order (:mod:`unime_kedro.mining.partial`). They are the negatives, if they pass the filter; else None.
         chunk_queries: Queries worked on at a time. Changes memory and speed, not the result.
         progress: Is advanced by the number of finished queries of the pool.
 
@@ -114,7 +119,7 @@ def select_negatives(
     for name, value in (("n_negatives", n_negatives), ("step", step), ("chunk_queries", chunk_queries)):
         if value < 1:
             raise ConfigurationError(f"{name} must be at least 1, got {value}")
-    options = _Options(n_negatives, rule, margin, step, seed)
+    options = _Options(n_negatives, rule, margin, step, seed, coverage)
     judged = JudgedPools(pool, judge_scores)
     parts: list[tuple[Columns, Columns]] = []
     for first in range(0, len(judged.query_ids), chunk_queries):
@@ -161,9 +166,13 @@ def _select_chunk(chunk: JudgedChunk, options: _Options) -> tuple[Columns, Colum
     keep, reason = filter_false_negatives(
         chunk.scores, chunk.positive_scores, chunk.pool_mask, options.rule, options.margin
     )
-    positions, scores, origin = sample_negatives(
-        keep, chunk.scores, chunk.pool_mask, slots, options.step, options.seed, chunk.query_ids
-    )
+    if options.coverage is None:
+        positions, scores, origin = sample_negatives(
+            keep, chunk.scores, chunk.pool_mask, slots, options.step, options.seed, chunk.query_ids
+        )
+    else:
+        columns = taken_columns(chunk, options.coverage)
+        positions, scores, origin = take(columns, keep, chunk, slots, options.seed)
     selection: Columns = {
         "query_id": chunk.query_ids,
         "positive_score": chunk.positive_scores,

@@ -44,7 +44,7 @@ class ModelSpec:
     Attributes:
         model: Hub id, or a folder.
         revision: Hub revision (commit hash, branch or tag).
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu`` or ``cuda``; ``meta`` reads no weights (:mod:`unime_kedro.mllm.weightless`).
         dtype: ``auto`` (float32 on CPU, bfloat16 on GPU), ``float32``, ``bfloat16`` or ``float16``.
         min_pixels: Smallest picture area in pixels; None for the model's own.
         max_pixels: Largest picture area in pixels; None for the model's own.

@@ -49,13 +49,12 @@ class Embedder:
 
     def identity(self) -> dict[str, str | int]:
         """Return everything that the vectors depend on, besides the contents."""
-        processor = self.adapter.image_processor
         return {
             "model": self.adapter.fingerprint,
             "dtype": str(self.adapter.model.dtype),
             "prompt": self.prompt,
             "max_tokens": self.max_tokens,
-            "image_size": str(getattr(processor, "size", "")),
+            "image_size": str(self.adapter.image_size),
         }
 
     def embed(self, contents: Sequence[Content]) -> np.ndarray:

@@ -13,11 +13,25 @@ from typing import TYPE_CHECKING
 from unime_kedro.errors import DataError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from unime_kedro.mllm.adapters.base import BackboneAdapter, ImageWorker, ProcessedImage
 
 
 def read_image(processor: ImageWorker | BackboneAdapter, file: Path) -> ProcessedImage:
     """Read and process one picture; transparent pictures are laid on white.
+
+    Raises:
+        DataError: If the file is missing or no picture.
+    """
+    try:
+        return processor.process_image(open_picture(file))
+    except (OSError, ValueError) as error:  # of the image processor, such as a picture that is too narrow for it
+        raise _unreadable(file, error) from error
+
+
+def open_picture(file: Path) -> Image:
+    """Read one picture as RGB; transparent pictures are laid on white.
 
     Raises:
         DataError: If the file is missing or no picture.
@@ -31,12 +45,16 @@ def read_image(processor: ImageWorker | BackboneAdapter, file: Path) -> Processe
                 page = Image.new("RGBA", layer.size, (255, 255, 255, 255))
                 page.alpha_composite(layer)
                 image = page  # type: ignore[assignment]
-            return processor.process_image(image.convert("RGB"))
+            return image.convert("RGB")
     except (OSError, UnidentifiedImageError, ValueError) as error:
-        raise DataError(
-            f"picture {file} cannot be read: {error}. Ingest drops such rows when "
-            "ingest.check_images is full; run it again."
-        ) from error
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: Exception) -> DataError:
+    return DataError(
+        f"picture {file} cannot be read: {error}. Ingest drops such rows when ingest.check_images is full; run it "
+        "again."
+    )
 
 
 class _Files:

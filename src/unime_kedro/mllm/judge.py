@@ -6,19 +6,18 @@ candidates of the query then read. The scores are those of the plain forward pas
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unime_kedro.errors import ModelError, UnimeError
+from unime_kedro.errors import UnimeError
 from unime_kedro.mllm.content import Content
 from unime_kedro.mllm.embedding import right_padded
 from unime_kedro.mllm.features import FeatureStore
+from unime_kedro.mllm.judge_prompts import JudgePrompts
 from unime_kedro.mllm.judgements import (
     JudgeCounts,
     Judgements,
@@ -27,17 +26,13 @@ from unime_kedro.mllm.judgements import (
     free_memory,
     is_out_of_memory,
 )
-from unime_kedro.mllm.pieces import chat_ends, joined
-from unime_kedro.mllm.prompts import JUDGE_INSTRUCTION, judge_candidate_part, judge_prompt, judge_query_part
-from unime_kedro.mllm.truncation import fit_text
+from unime_kedro.mllm.pieces import joined
+from unime_kedro.mllm.prompts import JUDGE_INSTRUCTION
 
 if TYPE_CHECKING:
     from unime_kedro.mllm.adapters.base import BackboneAdapter, Piece
 
 log = logging.getLogger(__name__)
-
-#: query and candidate ends that a tokenizer could join with what stands beside them
-_PROBES = (("a query", "a candidate"), ("a question?", "An answer"), ("line\n", "42"), ("space ", "..."))
 
 
 @dataclass(frozen=True)
@@ -61,6 +56,7 @@ class PrefixJudge:
         vision_cache_gb: Visual features kept in memory, in GiB.
         workers: Processes that prepare pictures ahead.
         instruction: What the judge is told to do. It was trained, or chosen, for the paper's words.
+        features: Pictures of somebody who shares them; then ``vision_cache_gb`` and ``workers`` say nothing.
 
     Raises:
         ModelError: If Yes or No is not a single token of the model, or its prompts cannot be tokenized in two parts.
@@ -76,32 +72,19 @@ class PrefixJudge:
         vision_cache_gb: float = 2.0,
         workers: int = 0,
         instruction: str = JUDGE_INSTRUCTION,
+        features: FeatureStore | None = None,
     ) -> None:
         self.adapter, self.batch_size, self.share_prefix = adapter, batch_size, share_prefix
-        self.max_tokens, self.instruction = max_tokens, instruction
-        self.features = FeatureStore(adapter, vision_cache_gb, workers)
+        self.features = FeatureStore(adapter, vision_cache_gb, workers) if features is None else features
         self.counts = JudgeCounts()
         self._weights = adapter.answer_weights(("Yes", "No"))
-        self._head, self._tail = chat_ends(adapter)
-        self._pieces: dict[Content, Piece] = {}
-        empty = adapter.encode(self._query_words(""), None)
-        self._side_limit = (max_tokens - len(empty.ids) - len(adapter.encode(self._tail, None).ids) - 8) // 2
-        if self._side_limit < 1:
-            raise ModelError(f"max_tokens: {max_tokens} leaves no room beside the judge's instruction; raise it.")
-        for query, candidate in _PROBES:
-            self.check_tokenization(query, candidate)
+        self.prompts = JudgePrompts(
+            adapter, self.features.grid, max_tokens=max_tokens, instruction=instruction, counts=self.counts
+        )
 
     def identity(self) -> dict[str, Any]:
         """Return everything that the scores depend on, besides the contents; the store's key is made of it."""
-        prompt = judge_prompt("<query>", "<candidate>", self.instruction)
-        return {
-            "model": self.adapter.fingerprint,
-            "dtype": str(self.adapter.model.dtype),
-            "prompt": hashlib.sha256(prompt.encode()).hexdigest()[:16],
-            "chat": [self._head, self._tail],
-            "max_tokens": self.max_tokens,
-            "image_size": json.dumps(getattr(self.adapter.image_processor, "size", None), default=str, sort_keys=True),
-        }
+        return self.prompts.identity()
 
     def metrics(self) -> dict[str, float]:
         """Return what was computed: share of prompt tokens that sharing saved, pictures encoded, texts cut."""
@@ -120,6 +103,12 @@ class PrefixJudge:
     def expect(self, contents: Sequence[Content]) -> None:
         """Announce contents in the order in which they will be judged, so that pictures are prepared ahead."""
         self.features.expect([c.image for c in contents if c.image is not None])
+
+    def judge_all(self, groups: Sequence[tuple[Content, Sequence[Content]]]) -> Iterator[Judgements]:
+        """Judge the candidates of each query, one query after the other; see :meth:`judge`."""
+        self.expect([content for query, candidates in groups for content in (query, *candidates)])
+        for query, candidates in groups:
+            yield self.judge(query, candidates)
 
     def judge(self, query: Content, candidates: Sequence[Content]) -> Judgements:
         """Judge every candidate of one query.
@@ -140,13 +129,13 @@ class PrefixJudge:
         errors = [""] * len(candidates)
         with torch.inference_mode():
             try:
-                head = self._query_piece(query)
+                head = self.prompts.query_piece(query)
             except (UnimeError, RuntimeError) as error:
                 return Judgements(logits[:, 0], logits[:, 1], [failure_reason(error)] * len(candidates))
             pieces: dict[int, Piece] = {}
             for i, candidate in enumerate(candidates):
                 try:
-                    pieces[i] = self._candidate_piece(candidate)
+                    pieces[i] = self.prompts.candidate_piece(candidate)
                 except (UnimeError, RuntimeError) as error:  # one bad picture must not cost the others
                     errors[i] = failure_reason(error)
             # longest first: a batch that is too large for the memory is met at once
@@ -229,55 +218,3 @@ class PrefixJudge:
         self.counts.run_tokens += int(lengths.sum())
         self.counts.padded_tokens += int(ids.numel())
         return (last @ self._weights.to(last.device).T).cpu().numpy()
-
-    def _query_words(self, text: str) -> str:
-        return self._head + judge_query_part(text, self.instruction)
-
-    def _query_piece(self, query: Content) -> Piece:
-        text, image = self._fit(query)
-        return self.adapter.encode(self._query_words(text), image)
-
-    def _candidate_piece(self, candidate: Content) -> Piece:
-        """Tokenize a candidate's part of the prompt, once per candidate."""
-        if candidate not in self._pieces:
-            if len(self._pieces) >= 500_000:
-                self._pieces.clear()
-            text, image = self._fit(candidate)
-            self._pieces[candidate] = self.adapter.encode(judge_candidate_part(text) + self._tail, image)
-        return self._pieces[candidate]
-
-    def _fit(self, content: Content) -> tuple[str, Any]:
-        """Return a content's words, cut if need be, and the size of its picture."""
-        from unime_kedro.mllm.adapters.base import ProcessedImage
-
-        image = None
-        if content.image is not None:
-            grid, n = self.features.grid(content.image)
-            image = ProcessedImage(np.zeros((0, 0), dtype=np.float32), grid, n)
-        text, cut = fit_text(
-            self.adapter,
-            content.text,
-            has_image=image is not None,
-            n_image_tokens=image.n_tokens if image else 0,
-            limit=self._side_limit,
-        )
-        self.counts.truncated += cut
-        return text, image
-
-    def check_tokenization(self, query: str, candidate: str) -> None:
-        """Make sure that both parts of the prompt, tokenized apart, are the tokens of the whole prompt.
-
-        Raises:
-            ModelError: If they are not.
-        """
-        prompt = judge_prompt(query, candidate, self.instruction)
-        whole = self.adapter.encode(self._head + prompt + self._tail, None).ids
-        parts = [
-            self.adapter.encode(self._query_words(query), None).ids,
-            self.adapter.encode(judge_candidate_part(candidate) + self._tail, None).ids,
-        ]
-        if not np.array_equal(whole, np.concatenate(parts)):
-            raise ModelError(
-                "this model's tokenizer joins tokens across the end of the query: prompts cannot be tokenized in "
-                "two parts; its family needs an adapter that knows where prompts may be cut."
-            )

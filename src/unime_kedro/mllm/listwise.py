@@ -10,8 +10,8 @@ import numpy as np
 
 from unime_kedro.errors import ModelError
 from unime_kedro.mllm.pieces import chat_ends, joined
-from unime_kedro.mllm.prompts import IMAGE_PLACEHOLDER, listwise_parts, listwise_prompt, with_placeholder
-from unime_kedro.mllm.truncation import first_tokens
+from unime_kedro.mllm.prompts import IMAGE_PLACEHOLDER, listwise_parts, listwise_prompt
+from unime_kedro.mllm.truncation import clean_text, first_tokens
 
 if TYPE_CHECKING:
     from unime_kedro.mllm.adapters.base import BackboneAdapter, Piece, ProcessedImage
@@ -57,7 +57,7 @@ def listwise_piece(
         ModelError: If it does not fit without any words.
     """
     sides, limit = [query, *candidates], max_tokens - ANSWER_TOKENS
-    texts = [with_placeholder(side.text, side.image is not None) for side in sides]
+    texts = [clean_text(adapter, side.text, side.image is not None) for side in sides]
     pieces = _encoded(adapter, texts, sides)
     if (excess := _length(pieces) - limit) <= 0:
         return joined(pieces), 0

@@ -116,7 +116,7 @@ class Reranker:
             "prompts": hashlib.sha256(prompts.encode()).hexdigest()[:16],
             "chat": list(chat_ends(self.adapter)),
             "max_tokens": self.max_tokens,
-            "image_size": json.dumps(getattr(self.adapter.image_processor, "size", None), default=str, sort_keys=True),
+            "image_size": json.dumps(self.adapter.image_size, default=str, sort_keys=True),
         }
 
     @property
@@ -183,9 +183,7 @@ class Reranker:
 
     @cached_property
     def _judge(self) -> PrefixJudge:
-        judge = PrefixJudge(self.adapter, batch_size=_PAIRS, max_tokens=self.max_tokens)
-        judge.features = self.features
-        return judge
+        return PrefixJudge(self.adapter, batch_size=_PAIRS, max_tokens=self.max_tokens, features=self.features)
 
     @cached_property
     def _prefix(self) -> Prefix:

@@ -29,7 +29,7 @@ def fit_text(
     Raises:
         ModelError: If the picture alone does not fit.
     """
-    text = with_placeholder(text, has_image)
+    text = clean_text(adapter, text, has_image)
     # Cheap and safe: no tokenizer makes more tokens than there are bytes, so short texts need no counting.
     if len(text.encode()) + n_image_tokens <= limit:
         return text, False
@@ -41,6 +41,20 @@ def fit_text(
         )
     kept = first_tokens(adapter, text, room)
     return kept, kept != text
+
+
+def clean_text(adapter: BackboneAdapter, text: str, has_image: bool) -> str:
+    """Make a text's placeholder agree with whether there is a picture, and take all control tokens out of its words.
+
+    Args:
+        adapter: Whose tokenizer says what else than ``<|name|>`` is a control token (``<image>``, ``</img>``).
+        text: Words, possibly with ``<|image_1|>``.
+        has_image: Whether the content has a picture.
+    """
+    # again and again: what is taken out may join what stood beside it to another
+    while (cleaned := adapter.without_special_tokens(with_placeholder(text, has_image))) != text:
+        text = cleaned
+    return text
 
 
 def first_tokens(adapter: BackboneAdapter, text: str, n: int) -> str:

@@ -17,11 +17,13 @@ from unime_kedro.parameters.evaluating import (
 from unime_kedro.parameters.mining import (
     DemoParameters,
     FilterParameters,
+    IndexParameters,
     IngestParameters,
     JudgeParameters,
     PoolParameters,
     PretrainParameters,
     SelectParameters,
+    StrategyParameters,
     TinyModelParameters,
 )
 from unime_kedro.parameters.reporting import JudgeCardParameters, ReportParameters
@@ -59,6 +61,7 @@ __all__ = [
     "EvaluateParameters",
     "EvaluatedModel",
     "FilterParameters",
+    "IndexParameters",
     "IngestParameters",
     "JudgeCardParameters",
     "JudgeParameters",
@@ -75,6 +78,7 @@ __all__ = [
     "RerankValidationParameters",
     "RerankingParameters",
     "SelectParameters",
+    "StrategyParameters",
     "TinyModelParameters",
     "TrainParameters",
     "TrainingParameters",

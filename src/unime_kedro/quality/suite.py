@@ -22,7 +22,7 @@ from unime_kedro.quality.rules import Rule, has_rows, not_null, row_count, schem
 STAGES = {
     **dict.fromkeys(("items", "queries", "candidates"), "ingest"),
     "pool": "pool",
-    **dict.fromkeys(("judge_scores", "judge_errors"), "judge"),
+    **dict.fromkeys(("judge_scores", "judge_errors", "judge_coverage"), "judge"),
     **dict.fromkeys(("selection", "skipped", "negatives"), "select"),
     "training": "train",
     "reranking": "rerank",

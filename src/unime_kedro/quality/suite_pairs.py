@@ -163,16 +163,28 @@ def _judge_score_rules(rows: int) -> list[Rule]:
 
 
 def _unjudged(table: pl.DataFrame, references: References) -> pl.DataFrame:
-    """Return the pairs that should have a score or an error and have neither."""
+    """Return the pairs that should have a score or an error and have neither.
+
+    Where a pool was judged in part, so many of its members may be without a score as the table of coverage says.
+    """
     queries = references.read("queries", "query_id", "positive_item_id")
-    pairs = pl.concat([queries.rename({"positive_item_id": "item_id"}), references.read("pool", "query_id", "item_id")])
+    pool = references.read("pool", "query_id", "item_id").with_columns(member=pl.lit(True))
+    positives = queries.rename({"positive_item_id": "item_id"}).with_columns(member=pl.lit(False))
+    pairs = pl.concat([positives, pool])
     width = int(pairs["item_id"].max() or 0) + 1  # type: ignore[arg-type]
     # one number per pair: on two columns the join of 33 million pairs takes four times as long
     number = (pl.col("query_id") * width + pl.col("item_id")).alias("number")
     known = pl.col("item_id").is_between(0, width - 1)
     errors = references.read("judge_errors", "query_id", "item_id")
     done = pl.concat([one.lazy().filter(known).select(number) for one in (table, errors)]).collect()
-    return pairs.with_columns(number).join(done, on="number", how="anti", maintain_order="left").drop("number")
+    missing = pairs.with_columns(number).join(done, on="number", how="anti", maintain_order="left")
+    coverage = references.once("judge_coverage", "pool_size", "judged")
+    open_ = coverage.select("query_id", left_out=pl.col("pool_size") - pl.col("judged")).filter(pl.col("left_out") > 0)
+    if not open_.is_empty():
+        place = pl.int_range(pl.len()).over("query_id", "member")
+        missing = missing.with_columns(place=place).join(open_, on="query_id", how="left", maintain_order="left")
+        missing = missing.filter(~pl.col("member") | (pl.col("place") >= pl.col("left_out").fill_null(0)))
+    return missing.select("query_id", "item_id")
 
 
 JUDGE_SCORES = Suite(
@@ -188,11 +200,12 @@ JUDGE_SCORES = Suite(
     keys=("query_id", "item_id"),
     derive=_derive_judge_scores,
     rules=_judge_score_rules,
-    references=("items", "queries", "pool", "judge_errors"),
+    references=("items", "queries", "pool", "judge_errors", "judge_coverage"),
     may_be_empty=False,
     coverage=Coverage(
         "every_pair_is_judged",
-        "every query is scored with its positive and with every item of its pool, but for the pairs in judge_errors",
+        "every query is scored with its positive and with every item of its pool, or as many of them as judge_coverage "
+        "says, but for the pairs in judge_errors",
         _unjudged,
     ),
 )

@@ -103,6 +103,14 @@ def gradients(adapter) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_chunks_and_shared_heads_give_the_gradients_of_one_message_at_a_time(parts, tuning, monkeypatch):
+    check_gradients(parts, tuning, monkeypatch, chunks=(1, 4, 100))
+
+
+def test_the_same_holds_for_every_backbone(backbone, pictures, monkeypatch):
+    check_gradients(Parts(backbone.folder, pictures), "full", monkeypatch, chunks=(4,))
+
+
+def check_gradients(parts, tuning, monkeypatch, chunks):
     from unime_kedro.learning.reranking import model as models
 
     monkeypatch.setattr(models, "_GROUP", 3)
@@ -110,7 +118,7 @@ def test_chunks_and_shared_heads_give_the_gradients_of_one_message_at_a_time(par
     pairwise, listwise = losses_by_hand(parts, adapter)
     (pairwise + 0.5 * listwise).backward()
     wanted, scale = gradients(adapter), max(np.abs(g).max() for g in gradients(adapter).values())
-    for chunk in (1, 4, 100):
+    for chunk in chunks:
         adapter = parts.load(tuning)
         batch = parts.collator(adapter, chunk=chunk)(range(QUERIES))
         assert (batch.pairwise, batch.listwise) == (2 * QUERIES, QUERIES)

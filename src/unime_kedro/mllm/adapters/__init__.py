@@ -1,29 +1,24 @@
-"""One adapter per backbone family; :func:`load_adapter` picks it by the architecture in the model's own config.
+"""One adapter per backbone family; :func:`load_adapter` picks it by the ``model_type`` in the model's own config.
 
-To add a family: write one file with a subclass of ``BackboneAdapter`` and list it in ``FAMILIES``.
+To add a family: write one file in this folder with a subclass of ``BackboneAdapter``; see docs/backbones.md.
 """
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unime_kedro.errors import ModelError
 from unime_kedro.mllm.adapters.lora import CONFIG, base_of, is_lora, lora_folder, merge_lora, need_peft
+from unime_kedro.mllm.adapters.meta import META
+from unime_kedro.mllm.adapters.registry import families, known, why_unknown
 from unime_kedro.mllm.content import ModelSpec
 from unime_kedro.mllm.fingerprint import model_fingerprint
 from unime_kedro.paths import resolve
 
 if TYPE_CHECKING:
     from unime_kedro.mllm.adapters.base import BackboneAdapter
-
-#: architecture (as in config.json) -> module and class of its adapter
-FAMILIES: dict[str, tuple[str, str]] = {
-    "Qwen2VLForConditionalGeneration": ("unime_kedro.mllm.adapters.qwen_vl", "QwenVLAdapter"),
-    "Qwen2_5_VLForConditionalGeneration": ("unime_kedro.mllm.adapters.qwen_vl", "QwenVLAdapter"),
-}
 
 #: below this number of parameters more than one CPU thread makes a model slower
 SMALL_MODEL = 30_000_000
@@ -96,7 +91,8 @@ def load_adapter(spec: ModelSpec) -> BackboneAdapter:
             adapter does not fit its base model.
     """
     adapter = _load(spec)
-    _set_threads(adapter, spec.threads)
+    if spec.device != META:
+        _set_threads(adapter, spec.threads)
     return adapter
 
 
@@ -135,7 +131,7 @@ def _load(spec: ModelSpec) -> BackboneAdapter:
         adapter = _load(replace(spec, model=base, revision=revision))
     except ModelError as error:
         raise ModelError(f"the base model of the LoRA adapter '{spec.model}': {error}") from error
-    merge_lora(adapter, folder, fingerprint, pixel_limits(spec))
+    merge_lora(adapter, folder, fingerprint, spec)
     return adapter
 
 
@@ -143,19 +139,16 @@ def _load_full(spec: ModelSpec, source: str | Path) -> BackboneAdapter:
     import transformers
 
     try:
-        config = transformers.AutoConfig.from_pretrained(source, revision=spec.revision)
+        # code from a model's repository is not run
+        config = transformers.AutoConfig.from_pretrained(source, revision=spec.revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"cannot read the configuration of model '{spec.model}' (revision {spec.revision}): {error}"
+            f"cannot read the configuration of model '{spec.model}' (revision {spec.revision}): {error} "
+            f"(Adapters exist for {known()}.)"
         ) from error
-    architecture = (config.architectures or ["(none)"])[0]
-    if architecture not in FAMILIES:
-        raise ModelError(
-            f"model '{spec.model}' is a {architecture}; adapters exist for {', '.join(sorted(FAMILIES))}. "
-            "A new family is one file in src/unime_kedro/mllm/adapters/ and one line in its FAMILIES table."
-        )
-    module, name = FAMILIES[architecture]
-    return getattr(importlib.import_module(module), name).load(source, spec, config)
+    if problem := why_unknown(config.model_type, config.architectures):
+        raise ModelError(f"model '{spec.model}' is {problem}")
+    return families()[config.model_type].load(source, spec, config)
 
 
 def _set_threads(adapter: BackboneAdapter, threads: int) -> None:

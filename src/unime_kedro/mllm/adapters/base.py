@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -24,8 +25,10 @@ class ProcessedImage:
     Attributes:
         pixels: (patches, 3, values) uint8: resized, in the order of the vision tower, not normalised yet. A still
             picture is one frame, however many the tower wants. An eighth of the bytes of what the tower reads: whole
-            batches of pictures wait in memory, and travel between processes.
-        grid: (3,) int64: frames, rows and columns of patches.
+            batches of pictures wait in memory, and travel between processes. Where a tower reads whole tiles
+            (LLaVA-OneVision, InternVL) a tile stands in the place of a patch.
+        grid: (3,) int64, what else the family must know of the picture's shape. Qwen: frames, rows and columns of
+            patches; of tiles: their number, and the picture's own height and width in pixels.
         n_tokens: Visual tokens it becomes in the language model.
     """
 
@@ -51,43 +54,43 @@ class Piece:
     n_image_tokens: int
 
 
-class ImageWorker:
+class ImageWorker(ABC):
     """The part of an adapter that travels to worker processes: its image processor, without the model."""
 
-    def __init__(self, image_processor: Any, merge: int) -> None:
-        self.image_processor, self.merge = image_processor, merge
-
-    @classmethod
-    def of(cls, adapter: BackboneAdapter) -> ImageWorker:
+    @staticmethod
+    def of(adapter: BackboneAdapter) -> ImageWorker:
         """Return the picklable part of ``adapter``."""
-        return cls(adapter.image_processor, adapter.merge)
+        return adapter.image_worker()
 
+    @abstractmethod
     def process_image(self, image: Image) -> ProcessedImage:
-        """Resize one RGB picture and cut it into patches."""
-        out = self.image_processor(images=[image], return_tensors="np", do_rescale=False, do_normalize=False)
-        grid = np.asarray(out["image_grid_thw"])[0].astype(np.int64)
-        patches = np.asarray(out["pixel_values"])
-        frames = patches.reshape(len(patches), 3, self.image_processor.temporal_patch_size, -1)
-        pixels = frames[:, :, 0].astype(np.uint8)
-        return ProcessedImage(np.ascontiguousarray(pixels), grid, int(grid.prod()) // self.merge**2)
+        """Resize one RGB picture and cut it as the vision tower wants it."""
 
 
 class BackboneAdapter(ABC):
     """A loaded multimodal LLM behind one interface.
 
     Attributes:
+        architectures: ``model_type`` in config.json -> class in transformers, of all models that the adapter loads.
+            The registry finds an adapter by them; empty in classes that only others are built on.
+        vision_parts: Names, below ``model.model``, of everything that turns pictures into visual tokens.
+        idle_parts: Names, below ``model.model``, of what takes no part in the forward pass, and so cannot train.
+        reads_tiles: Whether the vision tower reads square tiles of one size (and not patches of a whole picture).
         model: The transformers model, in evaluation mode.
         tokenizer: Its tokenizer.
         image_processor: Its image processor (the one that needs PIL only).
-        merge: Patches per visual token along one side.
         image_id: Id of the image token, which stands once per visual token.
         fingerprint: Hash or revision that changes whenever the model's outputs could.
     """
 
+    architectures: ClassVar[Mapping[str, str]] = {}
+    vision_parts: ClassVar[tuple[str, ...]] = ("visual",)
+    idle_parts: ClassVar[tuple[str, ...]] = ()
+    reads_tiles: ClassVar[bool] = False
+
     model: Any
     tokenizer: Any
     image_processor: Any
-    merge: int
     image_id: int
     fingerprint: str
 
@@ -96,9 +99,52 @@ class BackboneAdapter(ABC):
     def load(cls, source: str | Path, spec: ModelSpec, config: Any) -> BackboneAdapter:
         """Load weights, tokenizer and image processor."""
 
+    @classmethod
+    @abstractmethod
+    def read_image_processor(cls, source: str | Path, spec: ModelSpec) -> Any:
+        """Load the image processor of a folder or hub id, with the limits of ``spec`` on a picture's area.
+
+        Raises:
+            ModelError: If the family cannot keep to these limits.
+        """
+
+    def use_image_processor(self, image_processor: Any) -> None:
+        """Take another image processor of the same family, as a LoRA adapter's folder may bring one."""
+        self.image_processor = image_processor
+
+    @property
+    def image_size(self) -> Any:
+        """Return everything in the image processor that decides how large a picture becomes; part of identities."""
+        return getattr(self.image_processor, "size", None)
+
+    @abstractmethod
+    def image_worker(self) -> ImageWorker:
+        """Return the picklable part that processes pictures."""
+
     def process_image(self, image: Image) -> ProcessedImage:
-        """Resize one RGB picture and cut it into patches."""
-        return ImageWorker.of(self).process_image(image)
+        """Resize one RGB picture and cut it as the vision tower wants it."""
+        return self.image_worker().process_image(image)
+
+    def resized_picture(self, image: ProcessedImage) -> Image | None:
+        """Return a processed picture as a picture again, resized, for an engine that has an image processor of its own.
+
+        That one then finds nothing to resize, and so cannot resize otherwise. None where the family cuts pictures into
+        tiles: there the engine gets the picture as it is.
+        """
+        return None
+
+    def vision_parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Yield the parameters of :attr:`vision_parts`."""
+        for name, parameter in self.model.model.named_parameters():
+            if name.split(".", 1)[0] in self.vision_parts:
+                yield parameter
+
+    def without_special_tokens(self, text: str) -> str:
+        """Take out of a data set's words what this tokenizer would read as a control token, ``<|name|>`` aside.
+
+        Those are taken out by :func:`.prompts.with_placeholder`, whatever the model.
+        """
+        return text
 
     @abstractmethod
     def encode(self, text: str, image: ProcessedImage | None) -> Piece:

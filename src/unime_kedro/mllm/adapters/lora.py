@@ -7,6 +7,7 @@ have the tokenizer and image processor. (What the rest of this package calls an 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from unime_kedro.mllm.fingerprint import folder_fingerprint
 
 if TYPE_CHECKING:
     from unime_kedro.mllm.adapters.base import BackboneAdapter
+    from unime_kedro.mllm.content import ModelSpec
 
 CONFIG = "adapter_config.json"
 
@@ -104,7 +106,7 @@ def need_peft(what: str | Path) -> None:
         ) from error
 
 
-def merge_lora(base: BackboneAdapter, folder: Path, fingerprint: str, pixel_limits: dict[str, int]) -> None:
+def merge_lora(base: BackboneAdapter, folder: Path, fingerprint: str, spec: ModelSpec) -> None:
     """Add a LoRA adapter's matrices to the weights of its loaded base model, in place.
 
     Tokenizer and image processor are replaced by the adapter folder's where it has them.
@@ -113,7 +115,7 @@ def merge_lora(base: BackboneAdapter, folder: Path, fingerprint: str, pixel_limi
         base: The base model; its fingerprint becomes one of both.
         folder: The adapter's folder.
         fingerprint: Of the adapter.
-        pixel_limits: Arguments that the image processor is loaded with.
+        spec: Its limits of a picture's area hold for the adapter's image processor, too.
 
     Raises:
         ModelError: If the adapter's weights are missing, or it does not fit the model.
@@ -136,7 +138,7 @@ def merge_lora(base: BackboneAdapter, folder: Path, fingerprint: str, pixel_limi
             tokenizer.chat_template = tokenizer.chat_template or base.tokenizer.chat_template
             base.tokenizer = tokenizer
         if (folder / "preprocessor_config.json").is_file():
-            base.image_processor = type(base.image_processor).from_pretrained(folder, **pixel_limits)
+            base.use_image_processor(base.read_image_processor(folder, replace(spec, revision=None)))
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise ModelError(f"cannot put the LoRA adapter {folder} on its base model: {error}") from error
     base.fingerprint = f"{fingerprint}+{base.fingerprint}"

@@ -1,28 +1,23 @@
-"""Qwen2-VL and Qwen2.5-VL.
-
-The processor is put together here from tokenizer and PIL image processor: transformers' own one needs torchvision for
-videos, which nothing of this project does.
-"""
+"""Qwen2-VL and Qwen2.5-VL."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from unime_kedro.errors import ModelError
 from unime_kedro.mllm.adapters import pixel_limits
-from unime_kedro.mllm.adapters.base import BackboneAdapter, Piece, ProcessedImage
+from unime_kedro.mllm.adapters.base import ImageWorker, ProcessedImage
+from unime_kedro.mllm.adapters.transformers_adapter import TransformersAdapter
 from unime_kedro.mllm.content import ModelSpec
-from unime_kedro.mllm.fingerprint import model_fingerprint
-from unime_kedro.mllm.prompts import IMAGE_PLACEHOLDER
 
 if TYPE_CHECKING:
     import torch
-
-_IMAGE_BLOCK = "<|vision_start|><|image_pad|><|vision_end|>"
+    from PIL.Image import Image
 
 
 def mrope_positions(ids: np.ndarray, grid: np.ndarray | None, image_id: int, merge: int) -> tuple[np.ndarray, int]:
@@ -68,81 +63,81 @@ def _embed_patches_by_matrix(patch_embed: Any) -> None:
     patch_embed.forward = MethodType(forward, patch_embed)  # bound: a copy of the model has its own
 
 
-def _precision(spec: ModelSpec) -> tuple[str, Any]:
-    """Return device and dtype that ``spec`` means on this machine."""
-    import torch
+class PatchWorker(ImageWorker):
+    """Cuts pictures into the patches of a Qwen-VL.
 
-    cuda = torch.cuda.is_available()
-    if spec.device == "cuda" and not cuda:
-        raise ModelError("device 'cuda' was asked for, but torch finds no GPU; use device: auto or cpu.")
-    device = ("cuda" if cuda else "cpu") if spec.device == "auto" else spec.device
-    if spec.dtype == "auto":
-        return device, torch.bfloat16 if device == "cuda" else torch.float32
-    return device, getattr(torch, spec.dtype)
+    Args:
+        image_processor: ``Qwen2VLImageProcessorPil``.
+        merge: Patches per visual token along one side.
+    """
+
+    def __init__(self, image_processor: Any, merge: int) -> None:
+        self.image_processor, self.merge = image_processor, merge
+
+    def process_image(self, image: Image) -> ProcessedImage:
+        """Resize one RGB picture and cut it into patches."""
+        out = self.image_processor(images=[image], return_tensors="np", do_rescale=False, do_normalize=False)
+        grid = np.asarray(out["image_grid_thw"])[0].astype(np.int64)
+        patches = np.asarray(out["pixel_values"])
+        frames = patches.reshape(len(patches), 3, self.image_processor.temporal_patch_size, -1)
+        pixels = frames[:, :, 0].astype(np.uint8)
+        return ProcessedImage(np.ascontiguousarray(pixels), grid, int(grid.prod()) // self.merge**2)
 
 
-class QwenVLAdapter(BackboneAdapter):
-    """Qwen2-VL and Qwen2.5-VL, of any size, from a folder or the hub."""
+class QwenVLAdapter(TransformersAdapter):
+    """Qwen2-VL and Qwen2.5-VL, of any size, from a folder or the hub.
+
+    Attributes:
+        merge: Patches per visual token along one side.
+    """
+
+    architectures: ClassVar[Mapping[str, str]] = {
+        "qwen2_vl": "Qwen2VLForConditionalGeneration",
+        "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
+    }
+    image_block = "<|vision_start|><|image_pad|><|vision_end|>"
 
     def __init__(self, model: Any, tokenizer: Any, image_processor: Any, fingerprint: str) -> None:
-        self.model, self.tokenizer, self.image_processor = model.eval(), tokenizer, image_processor
-        self.fingerprint = fingerprint
-        self.image_id = int(model.config.image_token_id)
+        super().__init__(model, tokenizer, image_processor, fingerprint)
         self.merge = int(model.config.vision_config.spatial_merge_size)
-        self._core, self._decoder = model.model, model.model.language_model
         _embed_patches_by_matrix(self._core.visual.patch_embed)
 
     @classmethod
-    def load(cls, source: str | Path, spec: ModelSpec, config: Any) -> QwenVLAdapter:
-        """Load from a folder or the hub; see :class:`BackboneAdapter`."""
-        import transformers
+    def read_image_processor(cls, source: str | Path, spec: ModelSpec) -> Any:
+        """Load the image processor; see :class:`BackboneAdapter`."""
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-        device, dtype = _precision(spec)
-        try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(source, revision=spec.revision)
-            processor = Qwen2VLImageProcessorPil.from_pretrained(source, revision=spec.revision, **pixel_limits(spec))
-            model = getattr(transformers, config.architectures[0]).from_pretrained(
-                source, revision=spec.revision, dtype=dtype, attn_implementation="sdpa"
-            )
-            fingerprint = model_fingerprint(source, spec.revision)
-        except (OSError, ValueError) as error:
-            raise ModelError(f"cannot load model '{spec.model}': {error}") from error
-        return cls(model.to(device), tokenizer, processor, fingerprint)
+        return Qwen2VLImageProcessorPil.from_pretrained(source, revision=spec.revision, **pixel_limits(spec))
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self.model.device
+    def image_worker(self) -> PatchWorker:
+        """Return the part that cuts pictures into patches."""
+        return PatchWorker(self.image_processor, self.merge)
 
-    def encode(self, text: str, image: ProcessedImage | None) -> Piece:
-        """Tokenize a piece of prompt; see :class:`BackboneAdapter`."""
-        ids = np.asarray(self._tokenize(text.replace(IMAGE_PLACEHOLDER, _IMAGE_BLOCK)), dtype=np.int64)
-        n_pictures = int((ids == self.image_id).sum())
-        if n_pictures != (image is not None):
-            raise ModelError(f"a text asks for {n_pictures} pictures, {int(image is not None)} given: {text[:200]!r}")
-        if image is not None:
-            first = int(np.argmax(ids == self.image_id))
-            ids = np.concatenate([ids[:first], np.full(image.n_tokens, self.image_id), ids[first + 1 :]])
-        positions, span = mrope_positions(ids, None if image is None else image.grid, self.image_id, self.merge)
-        return Piece(ids, positions, span, 0 if image is None else image.n_tokens)
+    def resized_picture(self, image: ProcessedImage) -> Image:
+        """Put the patches back together; see :class:`BackboneAdapter`."""
+        from PIL import Image
 
-    def _tokenize(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        _, rows, columns = (int(n) for n in image.grid)
+        side = math.isqrt(image.pixels.shape[-1])
+        # patches come in blocks of merge x merge, row by row
+        blocks = image.pixels.reshape(rows // self.merge, columns // self.merge, self.merge, self.merge, 3, side, side)
+        return Image.fromarray(blocks.transpose(0, 2, 5, 1, 3, 6, 4).reshape(rows * side, columns * side, 3))
 
-    def chat(self, text: str) -> str:
-        """Apply the model's chat template; see :class:`BackboneAdapter`."""
-        turn = [{"role": "user", "content": text}]
-        return self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    def positions(self, ids: np.ndarray, image: ProcessedImage | None) -> tuple[np.ndarray, int]:
+        """Return the three axes of M-RoPE; see :func:`mrope_positions`."""
+        return mrope_positions(ids, None if image is None else image.grid, self.image_id, self.merge)
 
     def image_features(self, images: list[ProcessedImage]) -> list[torch.Tensor]:
         """Run the vision tower; see :class:`BackboneAdapter`."""
+        return list(self._vision(images).pooler_output)
+
+    def _vision(self, images: list[ProcessedImage]) -> Any:
+        """Run the vision tower; what transformers' model gives."""
         import torch
 
         pixels = self._normalised(torch.from_numpy(np.concatenate([i.pixels for i in images])).to(self.device))
         grids = torch.from_numpy(np.stack([i.grid for i in images]))
-        out = self._core.get_image_features(pixels, grids.to(self.device), return_dict=True)
-        return list(out.pooler_output)
+        return self._core.get_image_features(pixels, grids.to(self.device), return_dict=True)
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         """(patches, 3, values) uint8 -> (patches, 3 * frames * values) float32, as the image processor gives it."""
@@ -155,49 +150,3 @@ class QwenVLAdapter(BackboneAdapter):
         )
         found = ((pixels.float() * processor.rescale_factor - mean) / std)[:, :, None]
         return found.expand(-1, -1, processor.temporal_patch_size, -1).flatten(1)
-
-    def embed_tokens(self, ids: torch.Tensor, features: torch.Tensor | None) -> torch.Tensor:
-        """Embed words and put visual features in; see :class:`BackboneAdapter`."""
-        embedded = self._core.get_input_embeddings()(ids.to(self.device))
-        if features is None:
-            return embedded
-        where = (ids == self.image_id).to(self.device)[..., None].expand_as(embedded)
-        return embedded.masked_scatter(where, features.to(embedded.dtype))
-
-    def decode(
-        self, inputs: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None, cache: Any | None
-    ) -> torch.Tensor:
-        """Run the language model; see :class:`BackboneAdapter`."""
-        # Positions are always given: without them the model goes on from those of an earlier call.
-        return self._decoder(
-            inputs_embeds=inputs,
-            position_ids=positions.to(self.device),
-            attention_mask=None if mask is None else mask.to(self.device),
-            past_key_values=cache,
-            use_cache=cache is not None,
-        ).last_hidden_state
-
-    def new_cache(self) -> Any:
-        """Return an empty key-value cache."""
-        from transformers import DynamicCache
-
-        return DynamicCache(config=self.model.config.get_text_config())
-
-    def expand_cache(self, cache: Any, n: int) -> Any:
-        """Show one cached row to ``n`` rows; see :class:`BackboneAdapter`."""
-        from transformers import DynamicCache
-
-        layers = [(layer.keys.expand(n, -1, -1, -1), layer.values.expand(n, -1, -1, -1)) for layer in cache.layers]
-        return DynamicCache(layers, config=self.model.config.get_text_config())
-
-    def answer_weights(self, words: tuple[str, ...]) -> torch.Tensor:
-        """Return the output head's rows of single-token words; see :class:`BackboneAdapter`."""
-        ids = []
-        for word in words:
-            tokens = self._tokenize(word)
-            if len(tokens) != 1:
-                raise ModelError(
-                    f"'{word}' is {len(tokens)} tokens in this model's vocabulary; a Yes/No judge needs one."
-                )
-            ids.append(tokens[0])
-        return self.model.get_output_embeddings().weight[ids].detach().float()

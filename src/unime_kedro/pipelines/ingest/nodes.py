@@ -27,7 +27,13 @@ def ingest_pairs(corpus: dict[str, Any], ingest: IngestParameters) -> Tables:
     """
     from unime_kedro.minimmeb.tasks import META_TASKS
 
-    pairs = read_pairs(resolve(ingest.root), ingest.split, ingest.datasets, {**META_TASKS, **ingest.meta_tasks})
+    pairs = read_pairs(
+        resolve(ingest.root),
+        ingest.split,
+        ingest.datasets,
+        {**META_TASKS, **ingest.meta_tasks},
+        ingest.rows_per_dataset,
+    )
     found = build_items(pairs, resolve(ingest.image_root), check_images=ingest.check_images, workers=ingest.workers)
     enforce_reject_share(found, ingest.max_reject_share)
     return found.rejects, found.items, found.queries, found.candidates, found.metrics

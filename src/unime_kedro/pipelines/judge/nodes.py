@@ -1,12 +1,14 @@
 """Nodes of pipeline ``judge``."""
 
+import time
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from unime_kedro.parameters import JudgeParameters
 from unime_kedro.paths import resolve
-from unime_kedro.pipelines.pool.nodes import model_spec
+from unime_kedro.pipelines.judge.backends import make_judge, small_judge, temperature_of
 from unime_kedro.progress import progress
 
 
@@ -18,61 +20,89 @@ def judge(
     judge: JudgeParameters,
     image_root: str,
     judge_store: Path,
-) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, str], dict[str, float | str]]:
-    """Judge every (query, pool member) and every (query, positive) (method 2.2).
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, dict[str, Any], dict[str, float | str]]:
+    """Judge every (query, positive), and every (query, pool member) or as many as are needed (method 2.2).
 
     Args:
         queries: The queries table.
         items: The items table.
         pool: The pool table.
         pool_origin: What the pool was made from.
-        judge: Which model, and how.
+        judge: Which model, which pairs, and how.
         image_root: Folder that image paths are relative to.
         judge_store: Scores of all runs; what is in there is not judged again.
 
     Returns:
-        Pairs that could not be judged, the judge_scores table, what it was made from, metrics.
+        Pairs that could not be judged, how much of each pool was judged, the judge_scores table, what it was made from,
+        metrics.
 
     Raises:
         DataError: If the pool belongs to another corpus, or too many pairs could not be judged.
         ModelError: If the judge or its calibration cannot be read.
     """
-    from unime_kedro.mining.judging import judge_pairs
+    from unime_kedro.mining.judging import judged_tables, pairs_to_judge
     from unime_kedro.mining.lineage import check_lineage, corpus_digest, table_digest
-    from unime_kedro.mllm.adapters import load_adapter, local_or_hub
-    from unime_kedro.mllm.calibration import read_temperature
-    from unime_kedro.mllm.judge import PrefixJudge
+    from unime_kedro.mining.partial import whole_coverage
+    from unime_kedro.mining.scorer import PairScorer
 
-    origin = {"corpus": corpus_digest(items, queries), "pool": table_digest(pool)}
+    origin: dict[str, Any] = {"corpus": corpus_digest(items, queries), "pool": table_digest(pool)}
     check_lineage(pool_origin, origin, "pool.parquet", "kedro run --pipelines=pool,judge,select")
-    temperature = judge.temperature
-    if temperature == "model":
-        temperature = read_temperature(local_or_hub(judge.model), judge.revision)
-    backend = PrefixJudge(
-        load_adapter(model_spec(judge)),
-        batch_size=judge.batch_size,
-        share_prefix=judge.share_prefix,
-        max_tokens=judge.max_tokens,
-        vision_cache_gb=judge.vision_cache_gb,
-        workers=judge.image_workers,
-    )
-    found = judge_pairs(
-        queries,
-        items,
-        pool,
-        backend,
-        judge_store,
-        resolve(image_root),
-        temperature=temperature,
-        flush_seconds=judge.flush_seconds,
-        max_error_share=judge.max_error_share,
-        progress=progress,
-    )
+
+    def scorer_of(parameters: JudgeParameters) -> tuple[PairScorer, Any]:
+        temperature, backend = temperature_of(parameters), make_judge(parameters)
+        scorer = PairScorer(
+            items,
+            backend,
+            judge_store,
+            resolve(image_root),
+            temperature=temperature,
+            flush_seconds=judge.flush_seconds,
+            progress=progress,
+        )
+        return scorer, backend
+
+    start = time.perf_counter()
+    scorer, backend = scorer_of(judge)
+    if judge.strategy.kind == "exhaustive":
+        found = judged_tables(scorer.score(pairs_to_judge(queries, pool)), scorer, judge.max_error_share, start)
+        coverage = whole_coverage(pool)
+    else:
+        small, helper = scorer_of(small_judge(judge)) if judge.strategy.kind == "cascade" else (None, None)
+        found, coverage = _judge_some(queries, pool, scorer, judge, small)
+        if helper is not None:
+            found.metrics.update({f"small_{name}": value for name, value in helper.metrics().items()})
+            _close(helper)
+        origin["strategy"] = judge.strategy.model_dump(exclude={"small"})
+    _close(backend)
+    fingerprint = backend.identity()["model"]
     origin["judge_scores"] = table_digest(found.scores)
-    origin |= {"model": judge.model, "model_fingerprint": backend.adapter.fingerprint, "temperature": str(temperature)}
-    metrics: dict[str, float | str] = {
-        **found.metrics,
-        **backend.metrics(),
-        "model_fingerprint": backend.adapter.fingerprint,
-    }
-    return found.errors, found.scores, origin, metrics
+    origin |= {"model": judge.model, "model_fingerprint": fingerprint, "temperature": str(temperature_of(judge))}
+    metrics = {**found.metrics, **backend.metrics(), "model_fingerprint": fingerprint}
+    return found.errors, coverage, found.scores, origin, metrics
+
+
+def _close(backend: Any) -> None:
+    """End engines and workers; a judge in this process has none."""
+    if hasattr(backend, "close"):
+        backend.close()
+
+
+def _judge_some(
+    queries: pl.DataFrame, pool: pl.DataFrame, scorer: Any, judge: JudgeParameters, small: Any
+) -> tuple[Any, pl.DataFrame]:
+    from unime_kedro.mining.partial import Strategy, judge_some
+
+    strategy, selection = judge.strategy, judge.strategy.selection
+    assert selection is not None  # filled in with the configuration
+    assert strategy.kind != "exhaustive"
+    options = Strategy(
+        strategy.kind,
+        selection.negatives,
+        selection.rule,
+        selection.margin,
+        selection.step,
+        strategy.look,
+        strategy.calls_per_query,
+        strategy.band,
+    )
+    return judge_some(queries, pool, scorer, options, small=small, max_error_share=judge.max_error_share)

@@ -17,7 +17,7 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
             node(
                 retrieve,
-                ["embeddings", "items", "queries", "candidates", "params:pool"],
+                ["embeddings", "items", "queries", "candidates", "params:pool", "index_folder"],
                 ["pool", "pool_origin", "pool_metrics"],
                 name="retrieve",
             ),

@@ -1,9 +1,11 @@
 """Nodes of pipeline ``select``."""
 
 import logging
+from typing import Any
 
 import polars as pl
 
+from unime_kedro.errors import ConfigurationError
 from unime_kedro.own_data import is_embedded_model
 from unime_kedro.parameters import JudgeParameters, SelectParameters
 from unime_kedro.paths import resolve
@@ -23,7 +25,8 @@ TINY_NOTE = (
 def select(
     pool: pl.DataFrame,
     judge_scores: pl.DataFrame,
-    judge_origin: dict[str, str],
+    judge_origin: dict[str, Any],
+    judge_coverage: pl.DataFrame,
     items: pl.DataFrame,
     queries: pl.DataFrame,
     select: SelectParameters,
@@ -34,6 +37,7 @@ def select(
         pool: The pool table.
         judge_scores: The judge_scores table.
         judge_origin: What the scores were made from.
+        judge_coverage: What was picked already, where pools were judged in part.
         items: The items table, to compare with that.
         queries: The queries table, likewise, and for the shares per data set.
         select: Rule, margin, number of negatives, interval, seed.
@@ -50,9 +54,12 @@ def select(
         "judge_scores": table_digest(judge_scores),
     }
     check_lineage(judge_origin, current, "judge_scores.parquet", "kedro run --pipelines=pool,judge,select")
+    strategy = judge_origin.get("strategy")
+    _check_strategy(strategy, select)
     found = select_negatives(
         pool,
         judge_scores,
+        coverage=None if strategy is None else judge_coverage,
         n_negatives=select.negatives,
         rule=select.filter.rule,
         margin=select.filter.effective_margin,
@@ -75,6 +82,27 @@ def select(
             **{f"false_negative_share/{name}": share for name, share in shares.items()},
         },
     )
+
+
+def _check_strategy(strategy: dict[str, Any] | None, select: SelectParameters) -> None:
+    """Make sure that a judge that was asked no more than needed was asked for what is selected now.
+
+    Raises:
+        ConfigurationError: Pairs that would be selected may not have been judged.
+    """
+    if strategy is None:
+        return
+    judged = strategy["selection"]
+    now = {"step": select.step, "rule": select.filter.rule, "margin": select.filter.effective_margin}
+    other = [f"{key} {judged[key]}, now {value}" for key, value in now.items() if judged[key] != value]
+    if select.negatives > judged["negatives"]:
+        other.append(f"negatives {judged['negatives']}, now {select.negatives}")
+    if other:
+        raise ConfigurationError(
+            f"judge_scores.parquet holds only the pairs that another selection needed (judge.strategy.kind "
+            f"{strategy['kind']}): {'; '.join(other)}. Run `kedro run --pipelines=judge,select` with the parameters of "
+            "now: what was judged is kept, only what is missing is judged."
+        )
 
 
 def _warn_of_fallbacks(share: float, select: SelectParameters) -> None:

@@ -12,7 +12,7 @@ def create_pipeline(**_: object) -> Pipeline:
         [
             node(
                 select,
-                ["pool", "judge_scores", "judge_origin", "items", "queries", "params:select"],
+                ["pool", "judge_scores", "judge_origin", "judge_coverage", "items", "queries", "params:select"],
                 ["skipped", "selection", "negatives", "select_metrics"],
                 name="select",
             ),

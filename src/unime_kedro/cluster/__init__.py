@@ -1,0 +1,1 @@
+"""Judging and embedding by workers on a Ray cluster."""

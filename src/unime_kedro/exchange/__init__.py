@@ -1,0 +1,1 @@
+"""Mined negatives in the formats of other trainers, and pools and scores that others made."""
