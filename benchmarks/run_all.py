@@ -1,4 +1,4 @@
-"""Run every measurement of benchmarks/README.md, one after the other: `make bench` (about an hour).
+"""Run every measurement of benchmarks/README.md, one after the other: `make bench` (two hours).
 
 Nothing else should run on the machine; the ratios are of runs within one process or one script.
 """
@@ -17,6 +17,8 @@ SCRIPTS = (
     ("bench_judge.py",),
     ("bench_select.py",),
     ("bench_pool.py",),
+    ("bench_index.py", "--kinds", "flat,ivf"),
+    ("bench_exports.py",),
     ("bench_train.py",),
     ("bench_train_memory.py",),
     ("bench_evaluate.py",),

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
 
 
-def project_context(start: Path | None = None) -> KedroContext:
+def project_context(start: Path | None = None, env: str | None = None) -> KedroContext:
     """Return the Kedro context of the project around a notebook; nothing is run, and no MLflow run is opened.
 
-    The environment is that of ``KEDRO_ENV``, the data root that of ``UNIME_DATA_ROOT``, both as for ``kedro run``. Log
-    lines below WARNING are not shown.
+    The environment is that of ``KEDRO_ENV`` unless one is given, the data root that of ``UNIME_DATA_ROOT``, both as for
+    ``kedro run``. Log lines below WARNING are not shown.
 
     Args:
         start: A folder in the project; None: the working directory, which is the notebook's own.
+        env: Kedro's environment.
 
     Raises:
         ConfigurationError: A parameter is wrong.
@@ -42,6 +43,6 @@ def project_context(start: Path | None = None) -> KedroContext:
     bootstrap_project(root)
     for name in ("kedro", "unime_kedro"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    with KedroSession.create(project_path=root, save_on_close=False) as session:
+    with KedroSession.create(project_path=root, env=env, save_on_close=False) as session:
         context: KedroContext = session.load_context()  # type: ignore[attr-defined]  # typed as its base class
         return context

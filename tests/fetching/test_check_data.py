@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import polars as pl
@@ -160,5 +161,5 @@ def test_what_ingest_of_an_environment_reads_is_the_default(tmp_path: Path, monk
     monkeypatch.setenv("UNIME_DATA_ROOT", str(tmp_path))
     write_train(tmp_path / "01_raw/MMEB-train", OK_VQA=3)
     done = CliRunner().invoke(main, ["check-data", "--env=paper", "--json"])
-    monkeypatch.delenv("KEDRO_ENV", raising=False)
+    assert "KEDRO_ENV" not in os.environ
     assert json.loads(done.output)["folder"] == str(tmp_path / "01_raw/MMEB-train")

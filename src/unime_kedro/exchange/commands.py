@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,11 +32,9 @@ def _project(env: str | None) -> Iterator[KedroContext]:
     from unime_kedro.failures import message_of
     from unime_kedro.notebook import project_context
 
-    if env:
-        os.environ["KEDRO_ENV"] = env
     with readable_errors():
         try:
-            yield project_context()
+            yield project_context(env=env)
         except Exception as error:
             if (message := message_of(error)) is None:
                 raise

@@ -100,16 +100,12 @@ def _kind_of(folder: Path, split: str) -> str:
 
 
 def _of_environment(env: str | None) -> tuple[Path, Path, str, list[str] | None]:
-    import os
-
     import unime_kedro.settings  # noqa: F401  (switches off usage statistics of what is imported below)
     from unime_kedro.notebook import project_context
     from unime_kedro.parameters import IngestParameters
     from unime_kedro.paths import resolve
 
-    if env:
-        os.environ["KEDRO_ENV"] = env
-    ingest = IngestParameters.model_validate(project_context().params["ingest"])
+    ingest = IngestParameters.model_validate(project_context(env=env).params["ingest"])
     return resolve(ingest.root), resolve(ingest.image_root), ingest.split, ingest.datasets
 
 
