@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,20 @@ import pytest
 from ray_judges import transformers_judge
 
 N_QUERIES, POOL = 24, 5
+
+
+@pytest.fixture(autouse=True)
+def _no_test_waits_for_ever() -> Iterator[None]:
+    """A cluster that cannot go on waits; the slowest of these tests takes a minute and a half."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError("ten minutes for one test")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(600)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from published_rows import picture, train_rows  # type: ignore[import-not-found]
 
-from conftest import picture, train_rows  # type: ignore[import-not-found]
 from unime_kedro.cli import main
 from unime_kedro.errors import DataError
 from unime_kedro.fetching.check import check_evaluation, check_training
